@@ -1,0 +1,101 @@
+"""What a model can do beyond being trained and sampled: tasks and metrics ask for these alone.
+
+Each is a protocol: a model has the capability when it has the methods. A runtime check looks at
+names only, so the conformance suite calls every one that the registry declares.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pangen.space import Batch, LogProb
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    """Knows the probability of an example, or a bound on it."""
+
+    def log_prob(
+        self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> LogProb:
+        """log p(x), or log p(x given y), in nats of the model's own space, `(B,)`.
+
+        `generator` feeds the bounds and estimates that are stochastic; exact models ignore it.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLatent(Protocol):
+    """Maps examples to latent vectors `(B, latent)` and back."""
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class HasDenoiser(Protocol):
+    """Estimates the clean example under Gaussian noise of scale sigma: E[x0 given x0 + sigma e]."""
+
+    sigma_min: float
+    sigma_max: float
+
+    def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        """`x` `(B, *shape)` carries noise of scale `sigma` `(B,)`; returns `(B, *shape)`."""
+        ...
+
+
+@runtime_checkable
+class HasEnergy(Protocol):
+    """Knows log p(x) up to a constant: energy(x) = -log p(x) - log Z."""
+
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class HasNextToken(Protocol):
+    """Predicts the next token from those before it."""
+
+    def next_logits(self, tokens: Tensor, cache: Any = None, y: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Logits `(B, levels)` of the token that follows `tokens` `(B, t)`, t >= 0, and the cache.
+
+        With a cache (as returned by the call before), `tokens` still holds all tokens; only those
+        that the cache has not seen are computed.
+        """
+        ...
+
+
+@runtime_checkable
+class HasCritic(Protocol):
+    """Tells real from generated examples by a logit."""
+
+    def critic(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class HasClosedForm(Protocol):
+    """Is fitted by a formula or a library's own algorithm; has no training steps."""
+
+    def fit_exactly(self, train: Batch, validation: Batch) -> dict[str, Any]:
+        """Fit on `train`, choosing free settings on `validation`.
+
+        Returns the constructor settings that fix every buffer's shape: the recipe keeps them, so
+        that loading constructs first and fills after.
+        """
+        ...
+
+
+CAPABILITIES: dict[str, type] = {
+    "log_prob": HasLogProb,
+    "latent": HasLatent,
+    "denoiser": HasDenoiser,
+    "energy": HasEnergy,
+    "next_token": HasNextToken,
+    "critic": HasCritic,
+    "closed_form": HasClosedForm,
+}
+"""Every capability by the name the registry declares it with."""

@@ -1,0 +1,82 @@
+"""A codec turns raw data into tensors of a space and back, and accounts for the change of volume."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from pangen.space import Space, class_space
+
+if TYPE_CHECKING:
+    from pangen.data.dataset import Data
+
+
+class Encoded(NamedTuple):
+    """Tensors `x` `(B, *space.shape)`, and `log_volume` `(B,)` in nats.
+
+    log p(raw) = log p_model(x) + log_volume, or at least that where the codec is a lower bound.
+    """
+
+    x: Tensor
+    log_volume: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec(ABC):
+    """Raw data <-> a `Space`. A frozen value: all it learnt (from the training split) is JSON."""
+
+    labels: tuple[str, ...] = ()
+    """Class names, when models behind this codec are conditional on the class; else empty."""
+    label_counts: tuple[int, ...] = ()
+    """How often each class occurs in the training split: p(y)."""
+
+    name: ClassVar[str]
+    kind: ClassVar[str] = "exact"
+    """What an exact model becomes behind this codec: "exact" or "lower bound"."""
+
+    @classmethod
+    @abstractmethod
+    def applies(cls, data: Data) -> bool:
+        """Whether this codec can hold data of that kind."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, data: Data, **settings: Any) -> Self:
+        """Learn what is needed from the training split."""
+
+    @property
+    @abstractmethod
+    def data_space(self) -> Space:
+        """The space of x, without its condition."""
+
+    @property
+    def space(self) -> Space:
+        """The space a model behind this codec sees."""
+        space = self.data_space
+        condition = class_space(len(self.labels)) if self.labels else None
+        return Space(space.kind, space.shape, space.levels, space.end, condition)
+
+    @abstractmethod
+    def encode(self, raw: Any, *, generator: torch.Generator | None = None) -> Encoded:
+        """Raw examples, as `Split.x` holds them, to tensors on the device of `raw` or the CPU."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Any:
+        """Tensors of the space to raw examples, always within the raw domain."""
+
+    def dims(self, raw: Any) -> int:
+        """Data dimensions of these examples together, the divisor of bits/dim."""
+        return raw.numel()
+
+    @property
+    def label_log_prior(self) -> Tensor:
+        """log p(y) `(classes,)` from the training split."""
+        counts = torch.tensor(self.label_counts, dtype=torch.float64)
+        return (counts / counts.sum()).log()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, **asdict(self)}

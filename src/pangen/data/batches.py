@@ -1,0 +1,48 @@
+"""The order in which training reads its data: a function of (seed, step), so there is no state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pangen.codecs import Codec
+from pangen.data.dataset import Split
+from pangen.rng import generator
+from pangen.space import Batch
+
+
+class Batches:
+    """Shuffled batches of a split, encoded on the way; epoch after epoch without end."""
+
+    def __init__(self, split: Split, codec: Codec, size: int, seed: int, device: torch.device | str) -> None:
+        self.codec, self.size, self.seed, self.device = codec, min(size, len(split)), seed, device
+        self.split = split
+        self._tokens: Tensor | None = None
+        if not isinstance(split.x, Tensor):  # text is turned into tokens once, not at every step
+            self._tokens = codec.encode(split.x).x.to(device)
+        self._per_epoch = len(split) // self.size
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of one step; what noise it needs comes from the global generator."""
+        epoch, position = divmod(step, self._per_epoch)
+        if epoch != self._epoch:
+            order = generator("cpu", "order", self.seed, epoch)
+            self._epoch, self._order = epoch, torch.randperm(len(self.split), generator=order)
+        return self.take(self._order[position * self.size : (position + 1) * self.size])
+
+    def take(self, index: Tensor) -> Batch:
+        """The examples at `index`, encoded."""
+        y = None if self.split.y is None or not self.codec.labels else self.split.y[index].to(self.device)
+        if self._tokens is not None:
+            return Batch(self._tokens[index.to(self.device)], y)
+        return Batch(self.codec.encode(self.split.take(index)[0].to(self.device)).x, y)
+
+    def first(self, n: int) -> Batch:
+        """The first `n` examples of the first epoch, for a data-dependent start."""
+        order = torch.randperm(len(self.split), generator=generator("cpu", "order", self.seed, 0))
+        return self.take(order[:n])
+
+    def all(self) -> Batch:
+        """The whole split, in order."""
+        return self.take(torch.arange(len(self.split)))

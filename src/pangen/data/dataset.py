@@ -1,0 +1,109 @@
+"""A data set as it is in the world, before any codec: its splits, labels, and known truth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Modality = Literal["image", "vector", "text"]
+
+
+class Truth(Protocol):
+    """The law a known-truth set was drawn from."""
+
+    entropy: float
+    """Of one example, in nats (differential entropy where the examples are real-valued)."""
+
+    def log_prob(self, x: Any) -> Tensor:
+        """Exact log p(x) in nats `(B,)` of raw examples, as `Split.x` holds them."""
+        ...
+
+    def sample(self, n: int, generator: torch.Generator) -> Any:
+        """`n` raw examples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Raw examples and their labels.
+
+    `x`: images uint8 `(N, C, H, W)` in {0 .. levels - 1}; vectors float32 `(N, D)`; text a tuple
+    of strings. `y`: int64 `(N,)`, or None. With `redraw`, `x` holds grey values 0..255 and each
+    reading draws a binary image, a pixel being 1 with probability value / 255.
+    """
+
+    x: Any
+    y: Tensor | None = None
+    redraw: bool = False
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor | None]:
+        """Raw examples and labels at `index` `(B,)`."""
+        y = None if self.y is None else self.y[index]
+        if not isinstance(self.x, Tensor):
+            return tuple(self.x[i] for i in index.tolist()), y
+        x = self.x[index]
+        if self.redraw:
+            x = torch.bernoulli(x.float() / 255, generator=generator).to(torch.uint8)
+        return x, y
+
+    def all(self, generator: torch.Generator | None = None) -> tuple[Any, Tensor | None]:
+        """Every example, in order."""
+        return self.take(torch.arange(len(self)), generator)
+
+    def first(self, n: int) -> Split:
+        """The first `n` examples."""
+        return replace(self, x=self.x[:n], y=None if self.y is None else self.y[:n])
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set with its three splits, fixed by a recorded seed and fingerprint."""
+
+    name: str
+    modality: Modality
+    train: Split
+    validation: Split
+    test: Split
+    levels: int = 0
+    """Grey levels of images; 0: real values. Text finds its vocabulary in its codec."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes; empty for unlabelled data."""
+    truth: Truth | None = None
+    alphabet: str | None = None
+    """The characters a text can have, where that is known; None: any character may come."""
+    window: int = 0
+    """Text: the length of the windows a stream was cut into; 0: each example is a line."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What `load_data` was told beside the name: enough to load the same data again."""
+    notes: tuple[str, ...] = ()
+    """Problems found on loading, each one sentence."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one raw example; `(window,)` for text."""
+        return tuple(self.train.x.shape[1:]) if isinstance(self.train.x, Tensor) else (self.window,)
+
+    def split(self, name: str) -> Split:
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over the content of all splits, 16 hexadecimal digits."""
+        digest = hashlib.sha256(f"{self.modality} {self.levels} {self.labels}".encode())
+        for split in (self.train, self.validation, self.test):
+            if isinstance(split.x, Tensor):
+                digest.update(np.ascontiguousarray(split.x.numpy()).tobytes())
+            else:
+                digest.update("\0".join(split.x).encode())
+            if split.y is not None:
+                digest.update(np.ascontiguousarray(split.y.numpy()).tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Models that undo noise in one step."""

@@ -1,0 +1,1 @@
+"""Models that undo noise step by step."""

@@ -1,0 +1,1 @@
+"""Models of p(x) up to a constant."""

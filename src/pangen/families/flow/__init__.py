@@ -1,0 +1,1 @@
+"""Invertible maps with an exact density."""

@@ -1,0 +1,117 @@
+"""The whole obligation of a family member: its losses, and how to draw samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from pangen.rng import chunks
+from pangen.space import Batch, Loss, Progress, Space
+
+
+class GenerativeModel(nn.Module):
+    """A model of p(x), or of p(x given y), over a `Space`.
+
+    A family member writes `loss` (or `steps`, when it has several players) and `trajectory`.
+    What else it can do it shows by having the methods of a protocol in `capabilities`. Its
+    constructor takes the space and then keyword-only settings, typed and with defaults: these
+    settings are the model's part of a recipe.
+    """
+
+    space: Space
+    chunk: int = 64
+    """Samples and likelihoods are computed in chunks of this one size."""
+
+    training_defaults: ClassVar[dict[str, Any]] = {}
+    """Fields of `recipes.Training` this family sets differently (rates of its paper)."""
+    selection: ClassVar[Literal["likelihood", "loss", "samples"]] = "likelihood"
+    """What decides on validation data which weights are best."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    # -- learning -------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, progress: Progress) -> Loss:
+        """The objective of a one-player model: a mean over the examples of the batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither `loss` nor `steps`")
+
+    def steps(self, batch: Batch, progress: Progress) -> Iterator[tuple[str, Loss]]:
+        """One training step as its paper writes it: whose turn it is, and that player's loss.
+
+        Code after a `yield` sees the updated player. No context manager is open across a `yield`.
+        """
+        yield "model", self.loss(batch, progress)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Disjoint lists of the parameters that each player moves."""
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def initialize(self, batch: Batch) -> None:
+        """Data-dependent start: actnorm, codebook, biases at the data's mean. Called once."""
+
+    def after_step(self, progress: Progress) -> None:
+        """What follows every step: codebook averages, target networks."""
+
+    def calibrate(self, generator: torch.Generator) -> None:
+        """Fill the buffers that follow from the weights, such as a partition function.
+
+        Called before the model is judged: at each validation and when training has ended.
+        """
+
+    # -- sampling -------------------------------------------------------------------------------
+
+    def trajectory(
+        self, n: int, y: Tensor | None = None, *, generator: torch.Generator, **how: Any
+    ) -> Iterator[Tensor]:
+        """States on the way to `n` samples, each `(n, *space.shape)`; the last is the sample.
+
+        All noise comes from `generator`, drawn for all `n` examples at full length. `y` `(n,)`
+        holds conditions, the null index where there is none. `how` are keyword-only settings.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no `trajectory`")
+
+    @final
+    def sample(self, n: int, y: Tensor | None = None, *, seed: int = 0, **how: Any) -> Tensor:
+        """Draw `n` samples `(n, *space.shape)`; the i-th is a function of (seed, i, y[i]) alone."""
+        null = torch.full((self.chunk,), self.space.classes, device=self.device)
+        was_training = self.training
+        self.eval()
+        try:
+            parts = []
+            for start, stop, generator in chunks(n, self.chunk, self.device, "sample", seed):
+                condition = None
+                if self.space.condition is not None:
+                    condition = null.clone()
+                    if y is not None:
+                        condition[: stop - start] = y[start:stop].to(self.device)
+                states = self.trajectory(self.chunk, condition, generator=generator, **how)
+                parts.append(last(states)[: stop - start])
+            return torch.cat(parts) if parts else torch.empty(0, *self.space.shape)
+        finally:
+            self.train(was_training)
+
+
+def last(states: Iterator[Tensor]) -> Tensor:
+    """Run a trajectory to its end without recording gradients, and return its last state."""
+    state = None
+    while True:
+        with torch.no_grad():  # entered around each step, never held open across a yield
+            following = next(states, None)
+        if following is None:
+            break
+        state = following
+    if state is None:
+        raise RuntimeError("a trajectory yielded no state")
+    return state

@@ -1,0 +1,1 @@
+"""Neural networks by role: encode, decode, denoise, causal, critic."""

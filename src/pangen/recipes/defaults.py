@@ -1,0 +1,52 @@
+"""One stated rule from which every model's default sizes and rates come."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pangen.codecs import Codec
+from pangen.data.dataset import Data
+from pangen.recipes.recipe import DataSpec, Recipe, Training, settings_of
+from pangen.registry import Entry
+
+RULE = """\
+D is the number of data dimensions and N that of training examples. Networks are
+16 sqrt(D) units wide, rounded to a power of two from 64 to 512; latent vectors have D / 4
+entries, from 2 to 64. Batches hold 128 examples, at most N / 4. Learning rates, averages and
+everything else are constants of each family's file, the same for all data. Steps are what the
+budget allows; the weights kept are those that score best on the validation split. Nothing
+looks at the test split."""
+
+
+def default_recipe(
+    entry: Entry,
+    data: Data,
+    codec: Codec,
+    *,
+    steps: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """The recipe that `RULE` gives for this model on this data."""
+    dims = codec.space.dims
+    sizes = {
+        "width": int(min(max(2 ** round(math.log2(16 * math.sqrt(dims))), 64), 512)),
+        "latent": int(min(max(dims // 4, 2), 64)),
+    }
+    cls = entry.load()
+    named: dict[str, Any] = {
+        k: v for k, v in sizes.items() if k in settings_of(entry.name).__dataclass_fields__
+    }
+    training = {"batch": max(min(128, len(data.train) // 4), 1), **cls.training_defaults}
+    training |= {"budget": budget} | ({"steps": steps} if steps else {})
+    return Recipe.from_json(
+        {
+            "data": DataSpec(name=data.name, options=dict(data.options), fingerprint=data.fingerprint),
+            "codec": {"name": codec.name},
+            "model": {"name": entry.name, **named},
+            "training": Training(**training),
+            "seed": seed,
+            "conditional": bool(codec.labels),
+        }
+    )

@@ -1,0 +1,176 @@
+"""A recipe: data + codec + model + training, as one Python value that is JSON and back."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from functools import cache
+from typing import Any, Literal, dataclass_transform, get_type_hints
+
+import pydantic
+
+from pangen.errors import PangenError, unknown
+from pangen.registry import get
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def config(cls: type) -> type:
+    """A frozen dataclass that refuses unknown fields when validated."""
+    cls.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+@config
+class DataSpec:
+    """Which data, and how it was read: enough to load it again and to notice when it changed."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+@config
+class Training:
+    """How the weights are found. Closed-form models ignore all of it."""
+
+    steps: int = 1000
+    """Optimizer steps of the first player."""
+    budget: float | None = None
+    """Seconds asked for; `steps` was measured from it once, and only `steps` counts after that."""
+    batch: int = 128
+    accumulate: int = 1
+    """Micro-batches a step; they are pieces of `batch`."""
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    """Largest gradient norm of a player; None: no clipping."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the rate falls to zero after the warm-up."""
+    warmup: int = 0
+    """Steps over which the rate rises linearly."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is validated and kept; 0: none."""
+    validations: int = 20
+    """How often, evenly spaced, the validation split is scored."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "steps": self.steps >= 1, "batch": self.batch >= 1, "accumulate": self.accumulate >= 1,
+            "lr": self.lr > 0, "ema": 0 <= self.ema < 1, "validations": self.validations >= 1,
+            "warmup": self.warmup >= 0, "weight_decay": self.weight_decay >= 0,
+            "clip": self.clip is None or self.clip > 0, "budget": self.budget is None or self.budget > 0,
+            "betas": all(0 <= b < 1 for b in self.betas),
+        }  # fmt: skip
+        for name, holds in checks.items():
+            if not holds:
+                raise PangenError(f"training.{name} = {getattr(self, name)} is out of range.")
+
+
+@config
+class Recipe:
+    """Everything that decides a run."""
+
+    data: DataSpec
+    codec: dict[str, Any]
+    """The codec's name and settings."""
+    model: dict[str, Any]
+    """The model's name and constructor settings."""
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+    chunk: int = 64
+    """Samples and likelihoods are computed in chunks of this size, and depend on it."""
+    conditional: bool = False
+    """Whether the model is given the labels."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Recipe:
+        """Validate; an unknown or ill-typed field is a `PangenError` that names it."""
+        recipe = _validate(cls, fields, "recipe")
+        name = recipe.model.get("name", "")
+        settings = {k: v for k, v in recipe.model.items() if k != "name"}
+        return replace(
+            recipe, model={"name": name, **asdict(_validate(settings_of(name), settings, "model"))}
+        )
+
+    def override(self, fields: Mapping[str, Any]) -> Recipe:
+        """The recipe with dotted fields replaced: `{"training.lr": 1e-4, "model.latent": 8}`."""
+        tree = self.to_json()
+        for path, value in fields.items():
+            *parents, leaf = path.split(".")
+            node = tree
+            for parent in parents:
+                node = node.get(parent) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or leaf not in node:
+                raise unknown("recipe field", path, _paths(self.to_json()))
+            node[leaf] = value
+        return Recipe.from_json(tree)
+
+
+def build_model(recipe: Recipe, space: Any) -> Any:
+    """The model of a recipe over a space, freshly initialised from the recipe's seed."""
+    import torch
+
+    from pangen.rng import seed_of
+
+    settings = {k: v for k, v in recipe.model.items() if k != "name"}
+    settings = asdict(_validate(settings_of(recipe.model["name"]), settings, "model"))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of("initialise", recipe.seed))
+        model = get(recipe.model["name"]).load()(space, **settings)
+    model.chunk = recipe.chunk
+    return model
+
+
+@cache
+def settings_of(name: str) -> type:
+    """The settings of a model as a dataclass, read off its constructor."""
+    cls = get(name).load()
+    hints = get_type_hints(cls.__init__)
+    fields = []
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[2:]:
+        if (
+            parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            or parameter.default is inspect.Parameter.empty
+        ):
+            raise TypeError(
+                f"{cls.__name__}.__init__: '{parameter.name}' must be keyword-only with a default"
+            )
+        default = parameter.default
+        fields.append((parameter.name, hints[parameter.name], field(default=default)))
+    return config(make_dataclass(f"{cls.__name__}Settings", fields, kw_only=True))
+
+
+def _validate(cls: type, fields: Mapping[str, Any], where: str) -> Any:
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(dict(fields))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        path = path if where == "recipe" else f"{where}.{path}"
+        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            known = (
+                cls.__dataclass_fields__
+                if "." not in path or where != "recipe"
+                else Training.__dataclass_fields__
+            )
+            prefix = path.rpartition(".")[0]
+            raise unknown("recipe field", path, [f"{prefix}.{k}" if prefix else k for k in known]) from None
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise PangenError(
+            f"recipe field '{path}' = {json.dumps(first['input'], default=str)}: {message}."
+        ) from None
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    paths = []
+    for key, value in tree.items():
+        paths.append(prefix + key)
+        if isinstance(value, dict):
+            paths += _paths(value, f"{prefix}{key}.")
+    return paths

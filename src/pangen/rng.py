@@ -1,0 +1,45 @@
+"""Randomness by name: every stream of numbers is a function of the keys that ask for it.
+
+Nothing is drawn from a hidden global state, so a run resumes, and a sample repeats, without
+storing the state of any generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+
+def seed_of(*keys: int | str) -> int:
+    """A 63-bit seed that depends on every key, well mixed."""
+    digest = hashlib.blake2b("/".join(map(str, keys)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator(device: torch.device | str, *keys: int | str) -> torch.Generator:
+    """A generator on `device` seeded by the keys."""
+    import torch
+
+    return torch.Generator(device).manual_seed(seed_of(*keys))
+
+
+class Chunk(NamedTuple):
+    """Examples `start` to `stop`, and the generator that belongs to them alone."""
+
+    start: int
+    stop: int
+    generator: torch.Generator
+
+
+def chunks(n: int, size: int, device: torch.device | str, *keys: int | str) -> Iterator[Chunk]:
+    """Cut `n` examples into chunks of `size`, the i-th with a generator made from (keys, i).
+
+    Whoever draws noise for a whole chunk, also for the examples beyond `stop`, makes example i
+    depend on (keys, i) and on nothing else.
+    """
+    for index, start in enumerate(range(0, n, size)):
+        yield Chunk(start, min(start + size, n), generator(device, *keys, index))

@@ -1,0 +1,177 @@
+"""A run is one folder: recipe, codec, weights, training state, metrics, samples, and a card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pangen.capabilities import HasLogProb
+from pangen.codecs import Codec, codec_from_json
+from pangen.errors import PangenError, unknown
+from pangen.files import make_folder, read_json, read_tensors, write_json, write_tensors
+from pangen.model import GenerativeModel
+from pangen.recipes.recipe import Recipe, build_model
+from pangen.registry import Entry, get
+from pangen.rng import chunks
+from pangen.space import LogProb, weaker
+
+RECIPE, CODEC, CARD = "recipe.json", "codec.json", "card.json"
+WEIGHTS, CHECKPOINT, METRICS = "weights.safetensors", "checkpoint.safetensors", "metrics.jsonl"
+
+
+@dataclass
+class Run:
+    """A trained model behind its codec: takes and gives raw data, in the data's own units."""
+
+    recipe: Recipe
+    codec: Codec
+    model: GenerativeModel
+    card: dict[str, Any] = field(default_factory=dict)
+    """What happened: state, steps, seconds, best validation score, versions, hardware."""
+    path: Path | None = None
+
+    @property
+    def entry(self) -> Entry:
+        return get(self.recipe.model["name"])
+
+    def sample(
+        self, n: int, given: int | str | Sequence[int] | Tensor | None = None, *, seed: int = 0, **how: Any
+    ) -> Any:
+        """Draw `n` raw examples; the i-th is a function of (seed, i, given) alone.
+
+        `given`: a class name or index, or one index for each sample; None draws classes as often
+        as the training data has them. `how` goes to the model's `trajectory`.
+        """
+        if not self.entry.samples:
+            raise PangenError(
+                f"{self.entry.name} cannot be sampled: {self.entry.sampling}; fit a model with a prior, such as vae."
+            )
+        if n < 1:
+            raise PangenError(f"cannot draw {n} samples; ask for at least 1.")
+        self._check_memory(n)
+        x = self.model.sample(n, self.labels(n, given, seed=seed), seed=seed, **how)
+        return self.codec.decode(x.cpu())
+
+    def labels(
+        self, n: int, given: int | str | Sequence[int] | Tensor | None = None, *, seed: int = 0
+    ) -> Tensor | None:
+        """Class indices `(n,)` for `n` samples; None for a model without classes."""
+        names = self.codec.labels
+        if not names:
+            if given is not None:
+                raise PangenError(f"this {self.entry.name} was trained without labels; leave out --given.")
+            return None
+        if given is None:
+            prior = self.codec.label_log_prior.exp()
+            parts = [
+                torch.multinomial(prior, self.model.chunk, replacement=True, generator=generator)[
+                    : stop - start
+                ]
+                for start, stop, generator in chunks(n, self.model.chunk, "cpu", "labels", seed)
+            ]
+            return torch.cat(parts)
+        if isinstance(given, str):
+            if given not in names:
+                raise unknown("label", given, names)
+            given = names.index(given)
+        y = torch.as_tensor(given, dtype=torch.long).expand(n)
+        if not ((y >= 0) & (y < len(names))).all():
+            raise PangenError(f"label {given} is out of range: there are {len(names)}, {', '.join(names)}.")
+        return y
+
+    def log_prob(self, raw: Any, y: Tensor | None = None, *, seed: int = 0) -> LogProb:
+        """log p in nats `(N,)` of raw data in raw units, with the codec's volume.
+
+        With `y`, log p(x given y). Without, log p(x): for a conditional model that is
+        logsumexp over y of log p(y) + log p(x given y), p(y) from the training split.
+        """
+        if not isinstance(self.model, HasLogProb):
+            raise PangenError(f"{self.entry.name} has no likelihood: {self.entry.reason}.")
+        if y is not None and not self.codec.labels:
+            raise PangenError(
+                f"this {self.entry.name} was trained without labels; it has no log p(x given y)."
+            )
+        if y is not None or not self.codec.labels:
+            return self._log_prob(raw, y, seed)
+        prior = self.codec.label_log_prior
+        parts = [self._log_prob(raw, torch.full((len(raw),), c), seed) for c in range(len(prior))]
+        joint = torch.stack([part.nats for part in parts], 1) + prior
+        return LogProb(joint.logsumexp(1), parts[0].kind)
+
+    def _log_prob(self, raw: Any, y: Tensor | None, seed: int) -> LogProb:
+        model, size = self.model, self.model.chunk
+        nats, kind = [], self.codec.kind
+        for start, stop, generator in chunks(len(raw), size, model.device, "log_prob", seed):
+            # every chunk is full: a row's last bits depend on the size of its batch
+            index = torch.arange(start, start + size).clamp(max=len(raw) - 1)
+            part = raw[index] if isinstance(raw, Tensor) else tuple(raw[i] for i in index)
+            part = part.to(model.device) if isinstance(part, Tensor) else part
+            noise = None if generator.device.type != "cpu" and not isinstance(part, Tensor) else generator
+            x, volume = self.codec.encode(part, generator=noise)
+            condition = None if y is None else y[index].to(model.device)
+            with torch.no_grad():
+                found = model.log_prob(x.to(model.device), condition, generator=generator)
+            nats.append((found.nats.double() + volume.to(model.device).double()).cpu()[: stop - start])
+            kind = weaker(kind, found.kind)
+        return LogProb(torch.cat(nats), kind)
+
+    def save(self, path: str | Path) -> Run:
+        """Write all that is needed to use the run into a folder; returns the run there."""
+        folder = make_folder(Path(path))
+        write_json(folder / RECIPE, self.recipe.to_json())
+        write_json(folder / CODEC, self.codec.to_json())
+        write_tensors(folder / WEIGHTS, self.model.state_dict())
+        write_json(folder / CARD, self.card)
+        self.path = folder
+        return self
+
+    def _check_memory(self, n: int) -> None:
+        try:
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError, AttributeError):
+            return
+        need = n * self.codec.space.dims * 16  # a float and an integer copy of each value, and room
+        if need > free:
+            raise PangenError(
+                f"{n} samples need about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; ask for fewer."
+            )
+
+
+def load_run(path: str | Path, *, device: str = "auto") -> Run:
+    """The run in a folder, its model in evaluation mode on `device`."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise PangenError(f"there is no run folder '{path}'; `pangen fit MODEL DATA -o {path}` makes one.")
+    recipe = Recipe.from_json(read_json(folder / RECIPE))
+    codec = codec_from_json(read_json(folder / CODEC))
+    model = build_model(recipe, codec.space)
+    load_weights(model, read_tensors(folder / WEIGHTS)[0], folder / WEIGHTS)
+    model.to(pick_device(device)).eval()
+    return Run(recipe, codec, model, read_json(folder / CARD), folder)
+
+
+def load_weights(model: GenerativeModel, tensors: dict[str, Tensor], source: Path) -> None:
+    """Fill a model; names or shapes that do not fit are a damaged file."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise PangenError(f"{source} does not fit its recipe ({detail}): the run is damaged.") from None
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the best accelerator there is."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
+    if name not in available:
+        raise unknown("device", name, ["auto", *available])
+    if not available[name]:
+        raise PangenError(f"there is no '{name}' device on this machine; use --device auto or cpu.")
+    return torch.device(name)

@@ -1,0 +1,1 @@
+"""Samplers: pure functions of one capability."""

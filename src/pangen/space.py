@@ -1,0 +1,113 @@
+"""What one example is as a model sees it, and what a model is handed at each training step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Kind = Literal["real", "binary", "tokens"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The set one example lives in.
+
+    `kind` and dtype: `real` is float32; `binary` is float32 in {0, 1}; `tokens` is int64 in
+    {0 .. levels - 1}. A `real` space with `levels` > 0 is a *grid*: `levels` equally spaced values
+    from -1 to 1, as grey levels are; a likelihood over it is a probability, not a density.
+
+    `shape`: `(C, H, W)` for images, `(D,)` for vectors, `(L,)` for sequences of tokens,
+    `()` for a single value such as a class.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    levels: int = 0
+    end: int | None = None
+    """Token that ends a sequence of at most `shape[0]` tokens, and pads it; None: fixed length."""
+    condition: Space | None = None
+    """The space of `y`; a class is a token of shape `()`, its null index is `condition.levels`."""
+
+    @property
+    def dims(self) -> int:
+        """Number of scalar values in one example."""
+        return math.prod(self.shape)
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3
+
+    @property
+    def is_grid(self) -> bool:
+        return self.kind == "real" and self.levels > 0
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the condition; 0 when there is none."""
+        return self.condition.levels if self.condition else 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Space:
+        condition = fields.get("condition")
+        return cls(
+            kind=fields["kind"],
+            shape=tuple(fields["shape"]),
+            levels=fields.get("levels", 0),
+            end=fields.get("end"),
+            condition=cls.from_json(condition) if condition else None,
+        )
+
+
+def class_space(classes: int) -> Space:
+    """The space of one of `classes` labels."""
+    return Space("tokens", (), levels=classes)
+
+
+class Batch(NamedTuple):
+    """Examples `x` of shape `(B, *space.shape)` and, for conditional spaces, their `y` `(B,)`."""
+
+    x: Tensor
+    y: Tensor | None = None
+
+
+class Progress(NamedTuple):
+    """Where training stands: the only thing a schedule may depend on."""
+
+    step: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the training already done, in [0, 1)."""
+        return self.step / max(self.total, 1)
+
+
+class Loss(NamedTuple):
+    """What a player minimises (a scalar), and the named parts of it that go to the log."""
+
+    total: Tensor
+    terms: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class LogProb(NamedTuple):
+    """Log-probability in nats, one value per example `(B,)`, and how far it can be trusted."""
+
+    nats: Tensor
+    kind: Literal["exact", "lower bound", "estimate"]
+
+
+_STRENGTH = ("exact", "lower bound", "estimate")
+
+
+def weaker(*kinds: str) -> str:
+    """The kind of a likelihood put together from several: the weakest of them."""
+    return max(kinds, key=_STRENGTH.index)

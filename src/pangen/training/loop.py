@@ -1,0 +1,114 @@
+"""The one training loop: every family's algorithm, a line at a time."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pangen.errors import PangenError
+from pangen.model import GenerativeModel
+from pangen.recipes.recipe import Training
+from pangen.space import Batch, Progress
+from pangen.training.optimizers import make_optimizers, rate
+
+
+@dataclass
+class Best:
+    """The weights that have scored best on the validation split so far."""
+
+    score: float = math.inf
+    step: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class State:
+    """All that training changes: enough, with the recipe, to go on exactly where it stopped."""
+
+    model: GenerativeModel
+    optimizers: dict[str, torch.optim.Optimizer]
+    average: GenerativeModel | None
+    """The moving average of the model, where the recipe has one."""
+    step: int = 0
+    seconds: float = 0.0
+    best: Best = field(default_factory=Best)
+
+    @classmethod
+    def start(cls, model: GenerativeModel, settings: Training) -> State:
+        average = copy.deepcopy(model).eval().requires_grad_(False) if settings.ema else None
+        return cls(model, make_optimizers(model.players(), settings), average)
+
+    @property
+    def judged(self) -> GenerativeModel:
+        """The model that validation scores: the average if there is one."""
+        return self.average or self.model
+
+
+def train_step(state: State, batch: Batch, settings: Training) -> dict[str, float]:
+    """One step of every player; returns losses and their terms for the log.
+
+    Micro-batches are generators advanced in lockstep: each yields, is backpropagated and freed,
+    then the player moves once.
+    """
+    model, progress = state.model, Progress(state.step, settings.steps)
+    players = model.players()
+    log: dict[str, float] = {}
+    turns = [model.steps(part, progress) for part in _split(batch, settings.accumulate)]
+    while True:
+        player = None
+        for i, turn in enumerate(turns):
+            following = next(turn, None)
+            if following is None:
+                continue
+            player, loss = following
+            if i == 0:
+                state.optimizers[player].zero_grad(set_to_none=True)
+                _record(log, player, loss, state.step)
+            # nobody else receives a gradient: there is nothing to freeze, detach or toggle
+            (loss.total / len(turns)).backward(inputs=players[player])
+        if player is None:
+            break
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(players[player], settings.clip, foreach=True)
+        for group in state.optimizers[player].param_groups:
+            group["lr"] = rate(progress, settings)
+        state.optimizers[player].step()
+    model.after_step(progress)
+    if state.average is not None:
+        average_weights(state.average, model, settings.ema, state.step)
+    state.step += 1
+    return log
+
+
+@torch.no_grad()
+def average_weights(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average with the warm-up (1 + t) / (10 + t); buffers are copied."""
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    theirs = list(model.parameters())
+    if theirs:
+        torch._foreach_lerp_([p.data for p in average.parameters()], [p.data for p in theirs], weight)
+    for mine, other in zip(average.buffers(), model.buffers(), strict=True):
+        mine.copy_(other)
+
+
+def _split(batch: Batch, pieces: int) -> list[Batch]:
+    if pieces == 1:
+        return [batch]
+    ys: Any = [None] * pieces if batch.y is None else batch.y.chunk(pieces)
+    return [Batch(x, y) for x, y in zip(batch.x.chunk(pieces), ys, strict=False)]
+
+
+def _record(log: dict[str, float], player: str, loss: Any, step: int) -> None:
+    value = float(loss.total.detach())
+    if not math.isfinite(value):
+        raise PangenError(
+            f"the loss of the {player} became {value} at step {step}; the last good weights are kept: "
+            "lower training.lr or training.clip."
+        )
+    log[player] = value
+    log |= {f"{player}/{name}": float(term.detach()) for name, term in loss.terms.items()}

@@ -1,0 +1,38 @@
+"""Optimizers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from pangen.recipes.recipe import Training
+from pangen.space import Progress
+
+
+def make_optimizers(
+    players: Mapping[str, list[nn.Parameter]], settings: Training
+) -> dict[str, torch.optim.Optimizer]:
+    """One AdamW for each player."""
+    return {
+        name: torch.optim.AdamW(
+            parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        )
+        for name, parameters in players.items()
+    }
+
+
+def rate(progress: Progress, settings: Training) -> float:
+    """The learning rate of a step."""
+    if progress.step < settings.warmup:
+        return settings.lr * (progress.step + 1) / settings.warmup
+    done = (progress.step - settings.warmup) / max(progress.total - settings.warmup, 1)
+    match settings.schedule:
+        case "linear":
+            return settings.lr * (1 - done)
+        case "cosine":
+            return settings.lr * (1 + math.cos(math.pi * done)) / 2
+        case _:
+            return settings.lr
