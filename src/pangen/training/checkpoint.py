@@ -19,12 +19,8 @@ def save_checkpoint(path: Path, state: State) -> None:
     for player, optimizer in state.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments.items()}
-    facts = {
-        "step": state.step,
-        "seconds": state.seconds,
-        "score": state.best.score,
-        "best_step": state.best.step,
-    }
+    best = {"step": state.best.step, "score": state.best.score} if state.best.weights else None
+    facts = {"step": state.step, "seconds": state.seconds, "best": best}
     write_tensors(path, tensors, facts)
 
 
@@ -51,4 +47,5 @@ def load_checkpoint(path: Path, state: State) -> None:
         except (ValueError, KeyError) as error:
             raise PangenError(f"{path} does not fit its recipe ({error}): the run is damaged.") from None
     state.step, state.seconds = facts["step"], facts["seconds"]
-    state.best = Best(facts["score"], facts["best_step"], parts["best"])
+    if facts["best"]:
+        state.best = Best(facts["best"]["score"], facts["best"]["step"], parts["best"])

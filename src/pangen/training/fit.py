@@ -134,8 +134,7 @@ def _fit_by_steps(
     def save(outcome: str) -> None:
         if path is None:
             return
-        if state.best.weights:
-            write_tensors(path / WEIGHTS, state.best.weights)
+        write_tensors(path / WEIGHTS, state.best.weights or state.judged.state_dict())
         save_checkpoint(path / CHECKPOINT, state)
         write_json(path / CARD, card(outcome))
 
@@ -272,7 +271,7 @@ def _card(
         "steps": steps,
         "total_steps": recipe.training.steps if best else 0,
         "seconds": round(seconds, 3),
-        "best": {"step": best.step, "score": best.score} if best else None,
+        "best": {"step": best.step, "score": best.score} if best and best.weights else None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(device),
         "threads": torch.get_num_threads(),

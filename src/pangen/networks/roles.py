@@ -1,0 +1,115 @@
+"""Networks by what they are for; the space decides what they are made of.
+
+Vectors, and images of fewer than 16 x 16 pixels, go through residual perceptrons `width` wide;
+larger images through convolutions with `width` / 8 channels at full size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pangen.networks.conv import ConvDecoder, ConvEncoder, UNet
+from pangen.networks.mlp import ResidualMLP
+from pangen.space import Space
+
+SMALL = 16
+
+
+def convolutional(space: Space) -> bool:
+    """Whether networks for the space convolve."""
+    return space.is_image and max(space.shape[1:]) >= SMALL
+
+
+class Condition(nn.Module):
+    """Class labels as vectors: `y` `(B,)` to `(B, width)`; None is the null condition.
+
+    A space without classes has the null condition alone, which is then a learnt bias.
+    """
+
+    def __init__(self, space: Space, width: int) -> None:
+        super().__init__()
+        self.null = space.classes
+        self.table = nn.Embedding(space.classes + 1, width)
+
+    def forward(self, y: Tensor | None, n: int) -> Tensor:
+        return self.table.weight[self.null].expand(n, -1) if y is None else self.table(y)
+
+
+class Encoder(nn.Module):
+    """Examples `(B, *shape)` and labels to `(B, outputs)`."""
+
+    def __init__(self, space: Space, outputs: int, width: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.space = space
+        self.condition = Condition(space, width)
+        if convolutional(space):
+            self.net = ConvEncoder(space.shape, outputs, width // 8, condition=width, dropout=dropout)
+        else:
+            self.net = ResidualMLP(space.dims, outputs, width, condition=width, dropout=dropout)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = 2 * x - 1 if self.space.kind == "binary" else x
+        x = x if isinstance(self.net, ConvEncoder) else x.flatten(1)
+        return self.net(x, self.condition(y, len(x)))
+
+
+class Decoder(nn.Module):
+    """Latent vectors `(B, inputs)` and labels to `channels` numbers for each dimension of x.
+
+    Returns `(B, channels, *shape)`.
+    """
+
+    def __init__(self, space: Space, inputs: int, channels: int, width: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.space, self.channels = space, channels
+        self.condition = Condition(space, width)
+        if convolutional(space):
+            self.net = ConvDecoder(
+                space.shape, inputs, channels * space.shape[0], width // 8, condition=width
+            )
+        else:
+            self.net = ResidualMLP(inputs, channels * space.dims, width, condition=width, dropout=dropout)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        out = self.net(z, self.condition(y, len(z)))
+        return out.reshape(len(z), self.channels, *self.space.shape)
+
+
+class Denoiser(nn.Module):
+    """Noisy examples `(B, *shape)`, a noise level `(B,)` and labels to `(B, *shape)`, zero at first.
+
+    The noise level is any number of order one that grows with the noise.
+    """
+
+    def __init__(self, space: Space, width: int, *, depth: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.space = space
+        self.condition = Condition(space, width)
+        self.level = nn.Sequential(Fourier(32), nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+        if convolutional(space):
+            channels = space.shape[0]
+            self.net = UNet(space.shape, channels, channels, width // 8, condition=width, dropout=dropout)
+        else:
+            self.net = ResidualMLP(
+                space.dims, space.dims, width, depth, condition=width, dropout=dropout, zero=True
+            )
+
+    def forward(self, x: Tensor, level: Tensor, y: Tensor | None = None) -> Tensor:
+        condition = nn.functional.silu(self.level(level) + self.condition(y, len(x)))
+        flat = x if isinstance(self.net, UNet) else x.flatten(1)
+        return self.net(flat, condition).view_as(x)
+
+
+class Fourier(nn.Module):
+    """Sines and cosines of a number at `features` / 2 frequencies from 1 to 30: `(B,)` to `(B, features)`."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(30), features // 2)))
+
+    def forward(self, level: Tensor) -> Tensor:
+        angle = level[:, None] * self.frequencies
+        return torch.cat([angle.sin(), angle.cos()], 1)

@@ -1,0 +1,112 @@
+"""Small data of every kind, and each model on each kind it claims to accept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from pangen.codecs import CODECS, Codec, choose_codec
+from pangen.data import Data, Split
+from pangen.recipes import DataSpec, Recipe, Training, settings_of
+from pangen.registry import Entry, entries
+
+CLASSES = ("a", "b", "c")
+SMALL = {"width": 16, "latent": 3, "chains": 8}
+
+
+def _images(n: int, shape: tuple[int, ...], levels: int, generator: torch.Generator) -> Split:
+    """Each class is a template; its pixels move by a level now and then."""
+    y = torch.randint(len(CLASSES), (n,), generator=generator)
+    templates = torch.randint(levels, (len(CLASSES), *shape), generator=torch.Generator().manual_seed(7))
+    noise = torch.randint(levels, (n, *shape), generator=generator)
+    keep = torch.rand(n, *shape, generator=generator) < 0.8
+    return Split(torch.where(keep, templates[y], noise).to(torch.uint8), y)
+
+
+def _vectors(n: int, dims: int, generator: torch.Generator) -> Split:
+    y = torch.randint(len(CLASSES), (n,), generator=generator)
+    return Split(3.0 * y[:, None] + torch.randn(n, dims, generator=generator) * torch.arange(1, dims + 1), y)
+
+
+def _text(n: int, window: int, generator: torch.Generator) -> Split:
+    lengths = torch.randint(1, 9, (n,), generator=generator).tolist()
+    starts = torch.randint(5, (n,), generator=generator).tolist()
+    return Split(tuple(("abcde" * 4)[s : s + (window or m)] for s, m in zip(starts, lengths, strict=True)))
+
+
+@cache
+def data(name: str) -> Data:
+    """160 training and 40 validation and test examples."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = (160, 40, 40)
+    match name.split("-"):
+        case ["image", shape, levels]:
+            parts = [_images(n, tuple(map(int, shape.split("x"))), int(levels), generator) for n in sizes]
+            return Data(name, "image", *parts, levels=int(levels), labels=CLASSES)
+        case ["vector", dims]:
+            return Data(name, "vector", *[_vectors(n, int(dims), generator) for n in sizes], labels=CLASSES)
+        case ["text", window]:
+            return Data(name, "text", *[_text(n, int(window), generator) for n in sizes], window=int(window))
+    raise ValueError(name)
+
+
+DATA = (
+    "image-1x5x7-2",
+    "image-1x5x7-5",
+    "image-3x6x6-4",
+    "image-1x17x16-3",
+    "vector-2",
+    "vector-5",
+    "text-12",
+    "text-0",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model behind one codec on one data set."""
+
+    entry: Entry
+    codec_name: str
+    data_name: str
+
+    def __str__(self) -> str:
+        return f"{self.entry.name}-{self.codec_name}-{self.data_name}"
+
+    @property
+    def data(self) -> Data:
+        return data(self.data_name)
+
+    @property
+    def codec(self) -> Codec:
+        return choose_codec(self.entry, self.data, name=self.codec_name)
+
+    def recipe(self, steps: int = 40, **training: object) -> Recipe:
+        known = settings_of(self.entry.name).__dataclass_fields__
+        defaults = {k: v for k, v in self.entry.load().training_defaults.items() if k != "steps"}
+        return Recipe.from_json(
+            {
+                "data": DataSpec(name=self.data_name),
+                "codec": {"name": self.codec_name},
+                "model": {"name": self.entry.name, **{k: v for k, v in SMALL.items() if k in known}},
+                "training": Training(
+                    **{**defaults, "steps": steps, "batch": 32, "validations": 2, "warmup": 0, **training}
+                ),
+                "conditional": self.entry.conditional and bool(self.data.labels),
+                "chunk": 8,
+            }
+        )
+
+
+CASES = [
+    Case(entry, codec, name)
+    for entry in entries().values()
+    for codec in entry.codecs
+    for name in DATA
+    if CODECS[codec].applies(data(name))
+    and not (name == "image-1x17x16-3" and entry.family in ("autoregressive", "classical"))
+]
+"""Every model on every kind of data it accepts; the larger image is for those that convolve."""
+ONE_EACH = [next(case for case in CASES if case.entry is entry) for entry in entries().values()]

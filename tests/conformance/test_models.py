@@ -1,0 +1,254 @@
+"""What every registered model promises; a new model inherits all of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import cache
+
+import pytest
+import torch
+from cases import CASES, ONE_EACH, Case
+
+from pangen.capabilities import CAPABILITIES, HasClosedForm, HasDenoiser, HasLatent, HasLogProb
+from pangen.data.batches import Batches
+from pangen.errors import PangenError
+from pangen.recipes import Recipe, build_model
+from pangen.registry import entries
+from pangen.run import Run, load_run
+from pangen.space import Batch, Progress, weaker
+from pangen.training import fit_recipe
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+one_each = pytest.mark.parametrize("case", ONE_EACH, ids=str)
+sampling = pytest.mark.parametrize("case", [c for c in CASES if c.entry.samples], ids=str)
+
+
+@cache
+def trained(case: Case) -> Run:
+    return fit_recipe(case.recipe(steps=6), case.data, case.codec)
+
+
+def encoded(case: Case, n: int = 8) -> Batch:
+    return Batches(case.data.test, case.codec, n, 0, "cpu").first(n)
+
+
+@sampling
+def test_samples_are_raw_data(case):
+    """Right shape and type, inside the domain, and the codec can read them back."""
+    run = trained(case)
+    x = run.model.sample(5, run.labels(5), seed=3)
+    assert x.shape == (5, *run.codec.space.shape)
+    assert x.dtype == (torch.int64 if run.codec.space.kind == "tokens" else torch.float32)
+    assert x.float().isfinite().all()
+    raw = run.sample(5, seed=3)
+    assert len(raw) == 5
+    if case.data.modality == "image":
+        assert raw.dtype == torch.uint8
+        assert raw.shape == (5, *case.data.shape)
+        assert int(raw.max()) < case.data.levels
+    if case.data.modality == "text":
+        assert set("".join(raw)) <= set(run.codec.alphabet + "\ufffd")
+
+
+@sampling
+def test_sample_i_depends_on_seed_and_i_alone(case):
+    """The first 3 of 19 samples, over three chunks, are the 3 samples; another seed gives others."""
+    run = trained(case)
+    few, many, again = run.sample(3, seed=1), run.sample(19, seed=1), run.sample(19, seed=1)
+    if isinstance(few, torch.Tensor):
+        assert torch.equal(few, many[:3])
+        assert torch.equal(many, again)
+        assert not torch.equal(many, run.sample(19, seed=2))
+    else:
+        assert few == many[:3]
+        assert many == again
+        assert many != run.sample(19, seed=2)
+
+
+@pytest.mark.parametrize("case", [c for c in ONE_EACH if c.entry.samples and c.entry.conditional], ids=str)
+def test_given_labels_reach_the_samples_they_are_given_to(case):
+    """Sample i changes with its own label's neighbours not at all."""
+    run = trained(case)
+    a, b = run.sample(4, [0, 1, 2, 0], seed=1), run.sample(4, [0, 2, 1, 1], seed=1)
+    assert torch.equal(a[0], b[0]) if isinstance(a, torch.Tensor) else a[0] == b[0]
+    with pytest.raises(PangenError, match="unknown label"):
+        run.sample(1, "nobody")
+
+
+@one_each
+def test_a_model_without_samples_says_so(case):
+    if not case.entry.samples:
+        with pytest.raises(PangenError, match="cannot be sampled"):
+            trained(case).sample(1)
+
+
+@every_case
+def test_training_moves_every_parameter(case):
+    """And, for models with one objective to minimise, lowers it."""
+    if "closed_form" in case.entry.capabilities:
+        assert not list(build_model(case.recipe(), case.codec.space).parameters())
+        return
+    recipe = case.recipe(steps=40, lr=3e-3, schedule="constant", ema=0.0, validations=1)
+    torch.manual_seed(0)
+    train = Batches(case.data.train, case.codec, 64, 0, "cpu")
+    start = build_model(recipe, case.codec.space)
+    start.initialize(train.first(160))
+    before = {k: v.clone() for k, v in start.named_parameters()}
+    run = fit_recipe(recipe, case.data, case.codec)
+    for name, parameter in run.model.named_parameters():
+        if name in before and before[name].requires_grad:
+            assert not torch.equal(parameter, before[name]), f"{name} never moved"
+    if len(start.players()) == 1 and case.entry.family != "energy":
+        assert objective(run.model, train) < objective(start, train)
+
+
+def objective(model, train: Batches) -> float:
+    """The mean training loss over eight draws of its noise, late in training."""
+    model = model.eval().requires_grad_(True)
+    losses = []
+    for i in range(8):
+        torch.manual_seed(i)
+        losses.append(float(model.loss(train[i], Progress(99, 100)).total))
+    return sum(losses) / len(losses)
+
+
+@one_each
+def test_players_are_disjoint_and_complete(case):
+    model = build_model(case.recipe(), case.codec.space)
+    ids = [id(p) for parameters in model.players().values() for p in parameters]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@one_each
+def test_a_step_names_only_its_players_and_moves_only_them(case):
+    """A player's loss, backpropagated to all, is stepped with its own parameters alone."""
+    if "closed_form" in case.entry.capabilities:
+        return
+    model = build_model(case.recipe(), case.codec.space)
+    batch = Batches(case.data.train, case.codec, 32, 0, "cpu")[0]
+    model.initialize(batch)
+    turns = [player for player, _ in model.steps(batch, Progress(0, 10))]
+    assert set(turns) == set(model.players())
+
+
+@every_case
+def test_no_example_influences_another(case):
+    """Likelihood, code and denoised value of example 0 stay when all others change."""
+    run = trained(case)
+    x, y = encoded(case)
+    other = torch.cat([x[:1], x[1:].flip(0)])
+    labels = None if y is None else torch.cat([y[:1], y[1:].flip(0)])
+
+    def noise() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    if isinstance(run.model, HasLogProb):
+        a = run.model.log_prob(x, y, generator=noise()).nats
+        b = run.model.log_prob(other, labels, generator=noise()).nats
+        assert torch.equal(a[:1], b[:1])
+    if isinstance(run.model, HasLatent):
+        assert torch.equal(run.model.encode(x, y)[:1], run.model.encode(other, labels)[:1])
+    if isinstance(run.model, HasDenoiser):
+        sigma = torch.linspace(run.model.sigma_min, run.model.sigma_max, len(x))
+        assert torch.equal(run.model.denoise(x, sigma, y)[:1], run.model.denoise(other, sigma, labels)[:1])
+
+
+@every_case
+def test_saved_and_loaded_is_the_same_model(case, tmp_path):
+    run = trained(case)
+    path = run.path
+    copy.copy(run).save(tmp_path / "run")
+    run.path = path
+    again = load_run(tmp_path / "run", device="cpu")
+    assert again.recipe == run.recipe
+    assert again.codec == run.codec
+    assert again.codec.space == run.codec.space
+    if case.entry.samples:
+        a, b = run.sample(4, seed=5), again.sample(4, seed=5)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    if isinstance(run.model, HasLogProb):
+        raw = case.data.test.first(5).all()[0]
+        assert torch.equal(run.log_prob(raw).nats, again.log_prob(raw).nats)
+
+
+@one_each
+def test_recipe_survives_json(case):
+    recipe = trained(case).recipe
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@every_case
+def test_capabilities_are_those_declared(case):
+    model = trained(case).model
+    found = {name for name, protocol in CAPABILITIES.items() if isinstance(model, protocol)}
+    assert found == set(case.entry.capabilities)
+
+
+@every_case
+def test_every_declared_capability_works(case):
+    run = trained(case)
+    model, (x, y) = run.model, encoded(case)
+    for capability in case.entry.capabilities:
+        match capability:
+            case "log_prob":
+                found = model.log_prob(x, y, generator=torch.Generator().manual_seed(0))
+                assert found.nats.shape == (len(x),)
+                assert found.nats.isfinite().all()
+                assert weaker(found.kind, case.entry.density) == case.entry.density
+            case "latent":
+                z = model.encode(x, y)
+                assert z.ndim == 2
+                assert model.decode(z, y).shape == x.shape
+            case "denoiser":
+                sigma = torch.full((len(x),), model.sigma_max)
+                assert model.denoise(x, sigma, y).shape == x.shape
+                assert 0 < model.sigma_min < model.sigma_max
+            case "energy":
+                energy, log_p = model.energy(x, y), model.log_prob(x, y).nats
+                assert torch.allclose(energy - energy[0], log_p[0] - log_p, atol=1e-3)  # equal up to log Z
+            case "next_token":
+                tokens = x.flatten(1)
+                logits, cache = model.next_logits(tokens[:, :3], None, y)
+                assert logits.shape == (len(x), run.codec.space.levels)
+                following, _ = model.next_logits(tokens[:, :4], cache, y)
+                whole, _ = model.next_logits(tokens[:, :4], None, y)
+                assert torch.allclose(following, whole, atol=1e-4)
+            case "critic":
+                assert model.critic(x, y).shape == (len(x),)
+            case "closed_form":
+                assert isinstance(model, HasClosedForm)
+                assert not list(model.parameters())
+
+
+@every_case
+def test_density_is_what_the_card_says(case):
+    """An implicit model has no log_prob, gives a reason, and refuses in one sentence."""
+    run = trained(case)
+    raw = case.data.test.first(3).all()[0]
+    if case.entry.density == "none":
+        assert not isinstance(run.model, HasLogProb)
+        assert case.entry.reason
+        with pytest.raises(PangenError, match="has no likelihood"):
+            run.log_prob(raw)
+    else:
+        assert run.log_prob(raw).kind == weaker(run.log_prob(raw).kind, run.codec.kind)
+
+
+@every_case
+def test_likelihood_does_not_depend_on_what_else_is_asked(case):
+    """The first rows of many have the likelihood they have alone, chunks or not."""
+    run = trained(case)
+    if isinstance(run.model, HasLogProb):
+        raw = case.data.test.first(13).all()[0]
+        assert torch.equal(run.log_prob(raw[:5]).nats, run.log_prob(raw).nats[:5])
+
+
+def test_names_are_unique_and_cards_complete():
+    for name, entry in entries().items():
+        assert name == entry.name
+        assert entry.summary
+        assert entry.paper
+        assert (entry.density == "none") == ("log_prob" not in entry.capabilities)
+    assert sum(entry.showcase for entry in entries().values()) <= 16
