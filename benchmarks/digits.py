@@ -14,8 +14,9 @@ import time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import pangen
 from ledger import interval, record
+
+import pangen
 
 MEASURES = {
     "bits_per_dim": lambda row: row["likelihood"].get("bits_per_dim"),

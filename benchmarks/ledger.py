@@ -14,8 +14,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pangen
 import torch
+
+import pangen
 
 RESULTS = Path(__file__).parent / "results"
 

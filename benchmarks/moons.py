@@ -11,8 +11,9 @@ import time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import pangen
 from ledger import record
+
+import pangen
 
 
 def main() -> None:

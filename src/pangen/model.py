@@ -64,10 +64,11 @@ class GenerativeModel(nn.Module):
     def after_step(self, progress: Progress) -> None:
         """What follows every step: codebook averages, target networks."""
 
-    def calibrate(self, generator: torch.Generator) -> None:
+    def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
         """Fill the buffers that follow from the weights, such as a partition function.
 
-        Called before the model is judged: at each validation and when training has ended.
+        Called before the model is judged: at each validation, where it need only be good enough
+        to rank weights, and thoroughly when training has ended.
         """
 
     # -- sampling -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pangen.recipes import DataSpec, Recipe, Training, settings_of
 from pangen.registry import Entry, entries
 
 CLASSES = ("a", "b", "c")
-SMALL = {"width": 16, "latent": 3, "chains": 8}
+SMALL = {"width": 16, "latent": 3, "chains": 8, "sweeps": 10, "temperatures": 40, "weights": 8}
 
 
 def _images(n: int, shape: tuple[int, ...], levels: int, generator: torch.Generator) -> Split:

@@ -101,6 +101,7 @@ class Data:
         digest = hashlib.sha256(f"{self.modality} {self.levels} {self.labels}".encode())
         for split in (self.train, self.validation, self.test):
             if isinstance(split.x, Tensor):
+                digest.update(str(tuple(split.x.shape)).encode())
                 digest.update(np.ascontiguousarray(split.x.numpy()).tobytes())
             else:
                 digest.update("\0".join(split.x).encode())

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from pangen.data.dataset import Data, Split
 
 SPLIT = (1297, 200, 300)
 """Train, validation and test: fixed, in an order fixed by seed 0."""
+THRESHOLD = 8
+"""The level, of 0 to 16, from which a pixel of `digits-binary` is 1."""
+
+
+def embedded_data(name: str) -> Data:
+    """`digits` or `digits-binary`."""
+    return {"digits": digits, "digits-binary": digits_binary}[name]()
 
 
 def digits() -> Data:
@@ -20,3 +29,13 @@ def digits() -> Data:
     y = torch.from_numpy(raw.target).long()[order]
     parts = [Split(a, b) for a, b in zip(x.split(SPLIT), y.split(SPLIT), strict=True)]
     return Data("digits", "image", *parts, levels=17, labels=tuple("0123456789"))
+
+
+def digits_binary() -> Data:
+    """The digits, the same in each split, as black and white images."""
+    grey = digits()
+    parts = {
+        name: replace(split, x=(split.x >= THRESHOLD).to(torch.uint8))
+        for name, split in (("train", grey.train), ("validation", grey.validation), ("test", grey.test))
+    }
+    return replace(grey, name="digits-binary", levels=2, **parts)

@@ -1,11 +1,7 @@
-"""How good a model is: likelihood, fidelity, diversity, memorisation, cost. (Being written.)"""
+"""How good a model is: likelihood, fidelity, diversity, memorisation, cost; one model or many."""
 
-from typing import Any
+from pangen.evaluation.comparison import Stage, compare
+from pangen.evaluation.judge import Judge, evaluate
+from pangen.evaluation.table import table_rows
 
-
-def evaluate(*args: Any, **how: Any) -> Any:
-    raise NotImplementedError
-
-
-def compare(*args: Any, **how: Any) -> Any:
-    raise NotImplementedError
+__all__ = ["Judge", "Stage", "compare", "evaluate", "table_rows"]

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Sequential):
-    """Linear layers with SiLU between: `(..., inputs)` to `(..., outputs)`.
+    """Linear layers with an activation between: `(..., inputs)` to `(..., outputs)`.
 
     Args:
         depth: number of hidden layers.
+        activation: SiLU is smooth; ReLU bends sharply, as functions of few inputs may have to.
         dropout: applied to hidden units.
         zero: start the last layer at zero, so that the output is 0 at first.
     """
@@ -24,12 +25,13 @@ class MLP(nn.Sequential):
         width: int,
         depth: int = 2,
         *,
+        activation: type[nn.Module] = nn.SiLU,
         dropout: float = 0.0,
         zero: bool = False,
     ) -> None:
         layers: list[nn.Module] = []
         for a, b in pairwise([inputs] + [width] * depth):
-            layers += [nn.Linear(a, b), nn.SiLU()] + ([nn.Dropout(dropout)] if dropout else [])
+            layers += [nn.Linear(a, b), activation()] + ([nn.Dropout(dropout)] if dropout else [])
         head = nn.Linear(width if depth else inputs, outputs)
         super().__init__(*layers, zeroed(head) if zero else head)
 

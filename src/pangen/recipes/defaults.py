@@ -30,10 +30,8 @@ def default_recipe(
 ) -> Recipe:
     """The recipe that `RULE` gives for this model on this data."""
     dims = codec.space.dims
-    sizes = {
-        "width": int(min(max(2 ** round(math.log2(16 * math.sqrt(dims))), 64), 512)),
-        "latent": int(min(max(dims // 4, 2), 64)),
-    }
+    width = min(max(2 ** round(math.log2(16 * math.sqrt(dims))), 64), 512)
+    sizes = {"width": width, "latent": min(max(dims // 4, 2), 64)}
     cls = entry.load()
     named: dict[str, Any] = {
         k: v for k, v in sizes.items() if k in settings_of(entry.name).__dataclass_fields__

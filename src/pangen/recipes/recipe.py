@@ -116,12 +116,12 @@ def build_model(recipe: Recipe, space: Any) -> Any:
     """The model of a recipe over a space, freshly initialised from the recipe's seed."""
     import torch
 
-    from pangen.rng import seed_of
+    from pangen.rng import seed_global
 
     settings = {k: v for k, v in recipe.model.items() if k != "name"}
     settings = asdict(_validate(settings_of(recipe.model["name"]), settings, "model"))
     with torch.random.fork_rng():
-        torch.manual_seed(seed_of("initialise", recipe.seed))
+        seed_global(torch.device("cpu"), "initialise", recipe.seed)
         model = get(recipe.model["name"]).load()(space, **settings)
     model.chunk = recipe.chunk
     return model

@@ -25,7 +25,7 @@ from pangen.files import make_folder, write_json, write_tensors
 from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Recipe, build_model
 from pangen.registry import get
-from pangen.rng import seed_of
+from pangen.rng import generator, seed_global
 from pangen.run import CARD, CHECKPOINT, CODEC, METRICS, RECIPE, WEIGHTS, Run
 from pangen.space import Progress
 from pangen.training.checkpoint import load_checkpoint, save_checkpoint
@@ -81,7 +81,7 @@ def _fit_closed_form(
     recipe: Recipe, data: Data, codec: Codec, path: Path | None, device: torch.device
 ) -> Run:
     began = time.perf_counter()
-    torch.manual_seed(seed_of("fit", recipe.seed))
+    seed_global(device, "fit", recipe.seed)
     model = build_model(recipe, codec.space)
     assert isinstance(model, HasClosedForm)
     train, validation = (
@@ -141,7 +141,7 @@ def _fit_by_steps(
     try:
         with _stoppable() as stop:
             while state.step < settings.steps and not stop.is_set():
-                _seed_step(recipe.seed, state.step)
+                seed_global(device, "step", recipe.seed, state.step)
                 numbers = train_step(state, train[state.step], settings)
                 state.seconds = time.perf_counter() - began
                 if state.step in checks:
@@ -155,27 +155,32 @@ def _fit_by_steps(
                 outcome = "interrupted"
     except PangenError as error:
         outcome, failure = "failed", error
-    if failure is None and outcome == "interrupted" and not state.best.weights:
+    if failure is None and not state.best.weights:
         _validate(state, validation, settings.steps)
+    model = _best_model(state, recipe, codec, device)
     state.seconds = time.perf_counter() - began
     save(outcome)
     if failure is not None:
         raise failure
-    model = state.judged
-    model.load_state_dict(state.best.weights)
     return Run(recipe, codec, model.requires_grad_(False).eval(), card(outcome), path)
+
+
+def _best_model(state: State, recipe: Recipe, codec: Codec, device: torch.device) -> GenerativeModel:
+    """The model with the best weights, thoroughly calibrated."""
+    model = build_model(recipe, codec.space).to(device).eval()
+    model.load_state_dict(state.best.weights or state.judged.state_dict())
+    model.calibrate(generator(device, "calibrate"))
+    if state.best.weights:
+        state.best.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    return model
 
 
 def _start(recipe: Recipe, codec: Codec, train: Batches, device: torch.device) -> State:
     model = build_model(recipe, codec.space).to(device).train()
-    torch.manual_seed(seed_of("start", recipe.seed))
+    seed_global(device, "start", recipe.seed)
     with torch.no_grad():
         model.initialize(train.first(START))
     return State.start(model, recipe.training)
-
-
-def _seed_step(seed: int, step: int) -> None:
-    torch.manual_seed(seed_of("step", seed, step))  # the noise of a step is a function of (seed, step)
 
 
 def _validate(state: State, validation: Batches, total: int) -> dict[str, float]:
@@ -198,7 +203,7 @@ def measure(recipe: Recipe, codec: Codec, train: Batches, validation: Batches, d
     warm, timed, spent = 3, 0, 0.0
     while timed < 5 or (spent < 0.04 * budget and timed < 200):
         tick = time.perf_counter()
-        _seed_step(recipe.seed, state.step)
+        seed_global(device, "step", recipe.seed, state.step)
         train_step(state, train[state.step], settings)
         if state.step > warm:
             timed, spent = timed + 1, spent + time.perf_counter() - tick
@@ -214,25 +219,23 @@ def measure(recipe: Recipe, codec: Codec, train: Batches, validation: Batches, d
 
 
 class _stoppable:  # noqa: N801 - reads as a verb
-    """Ctrl-C sets an event that the loop reads between two steps; a second one interrupts at once."""
+    """Ctrl-C or SIGTERM sets an event that the loop reads between two steps; a second one ends at once."""
 
     def __enter__(self) -> threading.Event:
         event = threading.Event()
-        self._before = None
-        if threading.current_thread() is threading.main_thread():
-            before = signal.getsignal(signal.SIGINT)
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
 
             def stop(number: int, frame: Any) -> None:
-                signal.signal(signal.SIGINT, before)
                 event.set()
+                self.__exit__()
 
-            self._before = before
-            signal.signal(signal.SIGINT, stop)
+            self._before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
         return event
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 class _Log:

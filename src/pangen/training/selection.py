@@ -8,7 +8,7 @@ from torch import Tensor
 from pangen.capabilities import HasLogProb
 from pangen.data.batches import Batches
 from pangen.model import GenerativeModel
-from pangen.rng import generator, seed_of
+from pangen.rng import generator, seed_global
 from pangen.space import Batch, Progress
 
 LIMIT = 1000
@@ -21,15 +21,15 @@ def validation_score(model: GenerativeModel, validation: Batches, progress: Prog
     model.eval()
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(seed_of("validation"))  # the same noise each time: scores can be compared
+            seed_global(model.device, "validation")  # the same noise each time: scores can be compared
             batch = validation.take(torch.arange(min(len(validation.split), LIMIT)))
-            model.calibrate(generator(model.device, "calibrate"))
+            model.calibrate(generator(model.device, "calibrate"), thorough=False)
             if model.selection == "likelihood" and isinstance(model, HasLogProb):
                 return "nats", -_mean_log_prob(model, batch)
             if model.selection == "samples":
                 return "energy distance", sample_distance(model, batch)
         with torch.random.fork_rng():
-            torch.manual_seed(seed_of("validation"))
+            seed_global(model.device, "validation")
             return "loss", float(model.loss(batch, progress).total.detach())
     finally:
         model.train(was_training)

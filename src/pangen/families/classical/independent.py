@@ -13,26 +13,27 @@ import torch
 from torch import Tensor
 
 from pangen.model import GenerativeModel
+from pangen.samplers.tokens import inverse_cdf
 from pangen.space import Batch, LogProb, Space
 
 TAIL = 0.01
 """Probability of each of the two tails of a real dimension."""
+BINS = (5, 8, 12, 20, 32, 50, 80, 128)
 
 
 class Independent(GenerativeModel):
-    """A histogram for each dimension and class.
+    """A histogram for each dimension and class; the null condition has one over all classes.
 
     Args:
         bins: bins of a real dimension; 0 until they are chosen by `fit_exactly`.
-        smoothing: counts added to each value of a discrete dimension.
+        smoothing: counts added to each value of a discrete dimension, and to all bins together.
     """
 
     def __init__(self, space: Space, *, bins: int = 0, smoothing: float = 1.0) -> None:
         super().__init__(space)
         self.bins, self.smoothing = bins, smoothing
-        cells = bins + 2 if space.kind == "real" else space.levels
-        rows = space.classes + 1  # the last row, the null condition, is over all classes
-        self.register_buffer("log_p", torch.zeros(rows, space.dims, cells))
+        cells = bins + 2 if space.kind == "real" else space.levels or 2
+        self.register_buffer("log_p", torch.zeros(space.classes + 1, space.dims, cells))
         self.register_buffer("low", torch.zeros(space.dims))
         self.register_buffer("step", torch.ones(space.dims))
 
@@ -41,25 +42,28 @@ class Independent(GenerativeModel):
             self._count(train)
             return {}
         scores = {}
-        for bins in (5, 8, 12, 20, 32, 50, 80, 128):
-            self.__init__(self.space, bins=bins, smoothing=self.smoothing)
+        for bins in (self.bins,) if self.bins else BINS:
+            self._spread(train.x.flatten(1), bins)
             self._count(train)
             scores[bins] = float(self.log_prob(validation.x, validation.y).nats.mean())
         best = max(scores, key=scores.__getitem__)
-        self.__init__(self.space, bins=best, smoothing=self.smoothing)
+        self._spread(train.x.flatten(1), best)
         self._count(train)
         return {"bins": best}
 
+    def _spread(self, x: Tensor, bins: int) -> None:
+        """Lay equal bins between the extremes of each dimension."""
+        self.bins = bins
+        self.low, self.step = x.amin(0), (x.amax(0) - x.amin(0)).clamp(min=1e-6) / bins
+        self.log_p = x.new_zeros(self.space.classes + 1, self.space.dims, bins + 2)
+
     def _count(self, batch: Batch) -> None:
-        x = batch.x.flatten(1)
-        if self.space.kind == "real":
-            self.low, self.step = x.amin(0), (x.amax(0) - x.amin(0)).clamp(min=1e-6) / self.bins
-        cell = self._cell(x)
-        cells = self.log_p.shape[-1]
-        counts = torch.zeros_like(self.log_p, dtype=torch.float64)
-        for row in range(len(counts)):
-            mine = cell if row == self.space.classes or batch.y is None else cell[batch.y == row]
-            counts[row] = torch.nn.functional.one_hot(mine, cells).sum(0)
+        rows, D, cells = self.log_p.shape
+        place = torch.arange(D) * cells + self._cell(batch.x.flatten(1))  # (N, D), in a flat histogram
+        counts = torch.zeros(rows, D, cells, dtype=torch.float64)
+        for row in range(rows):
+            mine = place if row == self.space.classes or batch.y is None else place[batch.y == row]
+            counts[row] = torch.bincount(mine.flatten(), minlength=D * cells).view(D, cells)
         if self.space.kind == "real":
             inside = counts[..., 1:-1] + self.smoothing / self.bins
             counts[..., 1:-1] = (1 - 2 * TAIL) * inside / inside.sum(-1, keepdim=True)
@@ -69,18 +73,20 @@ class Independent(GenerativeModel):
         self.log_p = (counts / counts.sum(-1, keepdim=True)).log().float()
 
     def _cell(self, x: Tensor) -> Tensor:
+        """The histogram cell `(B, D)` of each value; of real values 0 and bins + 1 are the tails."""
         if self.space.kind != "real":
             return x.long()
         cell = ((x - self.low) / self.step).floor().long() + 1
         top = self.low + self.bins * self.step
-        return torch.where(x == top, self.bins, cell).clamp(0, self.bins + 1)
+        cell = torch.where((x >= self.low) & (x <= top), cell.clamp(1, self.bins), cell)
+        return cell.clamp(0, self.bins + 1)
 
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
         x = x.flatten(1)
-        cell = self._cell(x)
-        nats = self._rows(y, len(x)).gather(-1, cell[..., None])[..., 0]
+        cell, dims = self._cell(x), torch.arange(self.space.dims, device=x.device)
+        nats = self.log_p[self._rows(y, len(x))[:, None], dims, cell]
         if self.space.kind == "real":  # density: of a cell, or of an exponential tail as wide as the range
             width, top = self.bins * self.step, self.low + self.bins * self.step
             outside = torch.relu(self.low - x) + torch.relu(x - top)
@@ -88,23 +94,17 @@ class Independent(GenerativeModel):
             nats = nats - torch.where(tail, outside / width + width.log(), self.step.log())
         return LogProb(nats.sum(1), "exact")
 
-    def trajectory(
-        self, n: int, y: Tensor | None = None, *, generator: torch.Generator, **how: Any
-    ) -> Iterator[Tensor]:
-        p = self._rows(y, n).exp()
-        cell = torch.multinomial(p.flatten(0, 1), 1, generator=generator).view(n, -1)
-        if self.space.kind != "real":
-            yield cell.view(n, *self.space.shape).to(
-                torch.int64 if self.space.kind == "tokens" else torch.float32
-            )
-            return
-        u = torch.rand(cell.shape, generator=generator, device=cell.device)
-        width, top = self.bins * self.step, self.low + self.bins * self.step
-        x = self.low + (cell - 1 + u) * self.step
-        tail = -torch.log1p(-u) * width
-        x = torch.where(cell == 0, self.low - tail, torch.where(cell == self.bins + 1, top + tail, x))
+    def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
+        u, v = torch.rand(2, n, self.space.dims, generator=generator, device=self.device)
+        cell = inverse_cdf(self.log_p[self._rows(y, n)], u)
+        if self.space.kind == "real":
+            width, top = self.bins * self.step, self.low + self.bins * self.step
+            tail = -torch.log1p(-v) * width
+            x = torch.where(cell == 0, self.low - tail, self.low + (cell - 1 + v) * self.step)
+            x = torch.where(cell == self.bins + 1, top + tail, x)
+        else:
+            x = cell if self.space.kind == "tokens" else cell.float()
         yield x.view(n, *self.space.shape)
 
     def _rows(self, y: Tensor | None, n: int) -> Tensor:
-        null = self.space.classes
-        return self.log_p[torch.full((n,), null, device=self.device) if y is None else y]
+        return torch.full((n,), self.space.classes, device=self.device) if y is None else y

@@ -1,0 +1,90 @@
+"""`pangen compare`: several models on the same data, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pangen.cli.options import (
+    add_data,
+    add_json,
+    add_length,
+    add_machine,
+    data_options,
+    default_folder,
+    limit_threads,
+    whole,
+)
+from pangen.cli.output import print_json, print_numbers
+from pangen.cli.progress import CompareBar
+from pangen.registry import get
+
+
+def add(subparsers: Any) -> None:
+    parser = subparsers.add_parser("compare", help="train and measure several models on the same data")
+    parser.add_argument("data", metavar="DATA", help="a name from `pangen data`, or a path")
+    parser.add_argument("--models", metavar="A,B,...", help="names, or `all` that fit the data (a showcase)")
+    add_length(parser, "12s for each model")
+    parser.add_argument(
+        "--seeds", type=whole("--seeds", 1), default=1, metavar="N", help="trainings of each model (1)"
+    )
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="keeps the runs and the report (runs/compare-DATA)"
+    )
+    parser.add_argument(
+        "--redo", action="store_true", help="train again what is there, with its recorded steps"
+    )
+    add_json(parser)
+    add_machine(parser)
+    add_data(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    models = [name.strip() for name in args.models.split(",") if name.strip()] if args.models else None
+    if models and models != ["all"]:
+        for name in models:
+            get(name)
+    out = Path(args.out) if args.out else default_folder("compare", args.data)
+    limit_threads(args.threads)
+    from pangen.api import compare, load_data
+
+    try:
+        with redirect_stdout(sys.stderr), CompareBar() as bar:
+            result = compare(
+                load_data(args.data, **data_options(args)),
+                models,
+                budget=args.budget,
+                steps=args.steps,
+                seeds=args.seeds,
+                out=out,
+                redo=args.redo,
+                device=args.device,
+                report=bar,
+            )
+    except KeyboardInterrupt:
+        print(f"pangen: interrupted; the same command goes on from what {out} holds.", file=sys.stderr)
+        return 130
+    if args.json:
+        print_json(result)
+    else:
+        _tell(result, out)
+    return int(any("failed" in row for row in result["rows"]))
+
+
+def _tell(result: dict[str, Any], out: Path) -> None:
+    from pangen.evaluation import table_rows
+    from pangen.evaluation.table import BEATEN
+
+    header, rows = table_rows(result)
+    reasons = [f"{row[0]} {row[2]}" for row in rows if row[2].startswith("failed:")]
+    rows = [[cell.partition(":")[0] if cell.startswith("failed:") else cell for cell in row] for row in rows]
+    print_numbers(header, rows, left=2)
+    print(f"{BEATEN} a classical baseline does better.")
+    print("\n".join(reasons) + "\n" if reasons else "", end="")
+    if redone := result.get("redo"):
+        print(f"redo: {len(redone['identical'])} identical, {len(redone['different'])} different.")
+    print(f"report: {out / 'report.html'}")

@@ -1,0 +1,87 @@
+"""`pangen evaluate`: how good a run is."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from typing import Any
+
+from pangen.cli.options import add_data, add_json, add_machine, add_seed, data_options, limit_threads
+from pangen.cli.output import print_json
+from pangen.errors import PangenError, unknown
+
+SPLITS = ("train", "validation", "test")
+
+
+def split(text: str) -> str:
+    """The name of a split."""
+    if text not in SPLITS:
+        raise unknown("split", text, SPLITS)
+    return text
+
+
+def add(subparsers: Any) -> None:
+    parser = subparsers.add_parser("evaluate", help="measure a run on held-out data")
+    parser.add_argument("path", metavar="RUN", help="the folder of a run")
+    parser.add_argument("--data", metavar="DATA", help="other data than it was trained on")
+    parser.add_argument(
+        "--split", type=split, default="test", metavar="NAME", help="train, validation or test (test)"
+    )
+    add_seed(parser, "the samples it is judged by")
+    add_json(parser)
+    add_machine(parser)
+    add_data(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    options = data_options(args)
+    if options and not args.data:
+        raise PangenError("options for reading data need --data; a run remembers how its own data was read.")
+    limit_threads(args.threads)
+    from pangen.api import evaluate, load_data, load_run
+
+    with redirect_stdout(sys.stderr):
+        found = load_run(args.path, device=args.device)
+        data = load_data(args.data, **options) if args.data else None
+        result = evaluate(found, data, split=args.split, seed=args.seed or 0)
+    if args.json:
+        print_json(result)
+    else:
+        print("\n".join(_lines(result)))
+    return 0
+
+
+def _lines(result: Mapping[str, Any]) -> list[str]:
+    """The result for people: a line for each measure, with its interval; the rest is in `--json`."""
+    named: dict[str, Mapping[str, Any]] = {
+        "log p(x)": result["likelihood"],
+        "log p(x given y)": result.get("likelihood_given_label", {}),
+        "regret": result.get("regret", {}),
+    }
+    fidelity = result["fidelity"]
+    named |= {"fidelity": fidelity} if "none" in fidelity else fidelity
+    named |= {"train on synthetic": result["classification"], "near copies": result["near_copies"]}
+    lines = [f"{result['model']} on {result['data']}, {result['split']} split"]
+    for name, found in named.items():
+        if found:
+            lines.append(f"  {name:20}{_measure(found)}")
+    cost = result["cost"]
+    for name, unit in (("parameters", ""), ("train_seconds", " s"), ("sample_seconds_per_1000", " s")):
+        if cost.get(name) is not None:
+            lines.append(f"  {name.replace('_seconds', '').replace('_', ' '):20}{cost[name]:,.6g}{unit}")
+    return lines
+
+
+def _measure(found: Mapping[str, Any]) -> str:
+    if "none" in found:
+        return f"none: {found['none']}"
+    if "nats" in found:
+        bits = f", {found['bits_per_dim']:.3f} bits/dim" if found.get("bits_per_dim") is not None else ""
+        kind = f" ({found['kind']})" if "kind" in found else ""
+        return f"{found['nats']:.3f} ± {found['stderr']:.3f} nats{bits}{kind}"
+    low, high = found["interval"]
+    where = f" on {found['features']}" if "features" in found else ""
+    return f"{found['value']:.4g} [{low:.4g}, {high:.4g}]{where}, {found['samples']} samples"

@@ -1,0 +1,50 @@
+"""The program `pangen`: reads a command, runs its verb, and turns mistakes into one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from pangen import __version__
+from pangen.cli import compare, data, evaluate, fit, models, sample
+from pangen.cli.parser import Parser, parse
+from pangen.errors import PangenError
+
+VERBS = (models, data, fit, sample, evaluate, compare)
+
+
+def build_parser() -> Parser:
+    """The parser of all verbs; imports no torch."""
+    parser = Parser(
+        prog="pangen",
+        description="Every family of deep generative models: train, sample, evaluate, compare.",
+        epilog="Start with `pangen fit vae digits --budget 20s`, or `pangen compare digits`.",
+    )
+    parser.add_argument("--version", action="version", version=f"pangen {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for verb in VERBS:
+        verb.add(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 (a compared model failed), 2 (bad input), 130 (Ctrl-C)."""
+    # threads that spin at barriers make a busy machine up to 100 times slower; read when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    try:
+        args = parse(build_parser(), sys.argv[1:] if argv is None else list(argv))
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except PangenError as error:
+        print(f"pangen: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pangen: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except SystemExit as leaving:  # --help and --version
+        return int(leaving.code or 0)

@@ -1,0 +1,114 @@
+"""Options that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pangen.errors import PangenError
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Seconds in '90', '60s', '2m' or '1h'."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if not found or float(found[1]) == 0:
+        raise PangenError(f"'{text}' is no budget; write seconds, minutes or hours, such as 60s, 2m or 1h.")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def size(text: str) -> tuple[int, int]:
+    """Height and width in '28x28'."""
+    found = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text.lower())
+    if not found:
+        raise PangenError(f"'{text}' is no image size; write height x width in pixels, such as 28x28.")
+    return int(found[1]), int(found[2])
+
+
+def whole(option: str, least: int) -> Callable[[str], int]:
+    """A reader of whole numbers of at least `least`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d+", text.strip()) or int(text) < least:
+            raise PangenError(f"{option} takes a whole number of at least {least}, not '{text}'.")
+        return int(text)
+
+    return read
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--seed", type=whole("--seed", 0), metavar="N", help=f"decides {what} (0)")
+
+
+def add_length(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--budget", type=seconds, metavar="TIME", help=f"training time, such as 60s or 2m ({default})"
+    )
+    parser.add_argument(
+        "--steps", type=whole("--steps", 1), metavar="N", help="training steps, instead of a budget"
+    )
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (auto)")
+    group.add_argument(
+        "--threads", type=whole("--threads", 1), metavar="N", help="processor threads (as torch decides)"
+    )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """How data in the user's own files is read."""
+    group = parser.add_argument_group("your own data")
+    group.add_argument("--size", type=size, metavar="HxW", help="scale every image to this height and width")
+    group.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
+    group.add_argument("--target", metavar="COL", help="the column of a .csv that holds the labels")
+    group.add_argument("--lines", action="store_true", help="each line of a .txt is one example")
+    group.add_argument("--window", type=whole("--window", 1), metavar="N", help="characters in an example")
+    group.add_argument("--series", action="store_true", help="split in time order, not by chance")
+    group.add_argument(
+        "--split-seed", type=whole("--split-seed", 0), metavar="N", help="decides the splits (0)"
+    )
+
+
+def data_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `load_data` is told beside the name: only what was asked for."""
+    names = {"split_seed": "seed"}
+    fields = ("size", "skip_bad", "target", "lines", "window", "series", "split_seed")
+    found = {names.get(f, f): getattr(args, f) for f in fields}
+    return {name: value for name, value in found.items() if value is not None and value is not False}
+
+
+def limit_threads(count: int | None) -> None:
+    """Let torch and the numerical libraries use this many threads."""
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = str(count)  # read by whatever is imported after this
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(count)
+
+
+def default_folder(prefix: str, data: str) -> Path:
+    """`runs/PREFIX-DATA`, data being a name or the last part of a path."""
+    return Path("runs") / f"{prefix}-{Path(data).resolve().stem or 'data'}"
+
+
+def check_writable(path: Path) -> None:
+    """Raise before any work when a file cannot be written there."""
+    if path.is_dir():
+        raise PangenError(f"cannot write {path}: it is a folder; name a file with -o.")
+    if not path.parent.is_dir():
+        raise PangenError(
+            f"cannot write {path}: there is no folder {path.parent}; choose another place with -o."
+        )
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PangenError(f"cannot write {path}: permission denied; choose another place with -o.")

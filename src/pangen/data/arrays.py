@@ -1,0 +1,210 @@
+"""Arrays, in memory or in .npy and .npz files, as examples: what they hold is told by shape and type.
+
+| shape | values | examples |
+|---|---|---|
+| (N, D) | any numbers | vectors |
+| (N, H, W) | 0 to 255 | grey images |
+| (N, C, H, W) or (N, H, W, C), C = 1 or 3 | 0 to 255 | images |
+| (N,) | strings | text |
+
+Pixels are whole numbers 0 to 255 of any type, or fractions k / 255 of them. Whatever could be
+read in two ways is refused.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pangen.data.assemble import Examples
+from pangen.errors import PangenError
+
+SHAPES = "images are (N, H, W), (N, C, H, W) or (N, H, W, C), vectors (N, D), text a list of strings"
+CHANNELS = (1, 3)
+ROUNDING = 1e-4
+"""How far 255 times a float32 or float16 pixel may lie from a whole number."""
+
+PARTS = {
+    "x": "train", "x_train": "train",
+    "x_validation": "validation", "x_valid": "validation", "x_val": "validation",
+    "x_test": "test",
+}  # fmt: skip
+"""The split of each key of an .npz file; labels have the same keys with y."""
+
+
+def read_npy(path: Path) -> dict[str, Examples]:
+    """The one array of an .npy file."""
+    return {"train": examples(_load(path), None, str(path))}
+
+
+def read_npz(path: Path) -> dict[str, Examples]:
+    """The splits of an .npz file: x and perhaps y, x_test, y_test, x_validation, y_validation."""
+    arrays = _load(path)
+    if len(arrays) == 1:
+        arrays = {"x": next(iter(arrays.values()))}  # np.savez(path, array) calls it arr_0
+    known = {**PARTS, **{"y" + key[1:]: split for key, split in PARTS.items()}}
+    strange = next((key for key in arrays if key not in known), None)
+    if strange is not None:
+        raise PangenError(
+            f"{path} holds an array '{strange}'; name arrays x, y, x_validation, y_validation, x_test, y_test."
+        )
+    found: dict[str, Examples] = {}
+    for key, split in PARTS.items():
+        if key not in arrays:
+            continue
+        if split in found:
+            raise PangenError(f"{path} holds two arrays for {split}; keep one, such as '{key}'.")
+        found[split] = examples(arrays[key], arrays.get("y" + key[1:]), f"{path}, array '{key}'")
+    lonely = next((key for key in arrays if key[0] == "y" and "x" + key[1:] not in arrays), None)
+    if lonely is not None or "train" not in found:
+        missing = f"'x{lonely[1:]}' beside '{lonely}'" if lonely else "'x' (or 'x_train')"
+        raise PangenError(f"{path} holds no array {missing}; add it.")
+    return found
+
+
+def _load(path: Path) -> Any:
+    """An array, or for .npz a dictionary of arrays; never a pickle."""
+    zipped = path.suffix.lower() == ".npz"
+    with open(path, "rb") as file:
+        start = file.read(6)
+        if (start != b"\x93NUMPY" and start[:2] != b"PK") or zipped != (start[:2] == b"PK"):
+            raise PangenError(f"{path} is no {path.suffix} file, whatever its name says; save it with numpy.")
+        file.seek(0)
+        try:
+            found = np.load(file, allow_pickle=False)
+            return {key: found[key] for key in found.files} if zipped else found
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, OSError) as error:
+            if "allow_pickle" in str(error):
+                raise PangenError(
+                    f"{path} holds Python objects, which are not safe to load; save arrays of numbers."
+                ) from None
+            raise PangenError(f"{path} cannot be read ({_brief(error)}); save it again.") from None
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def examples(x: Any, y: Any, source: str) -> Examples:
+    """Checked examples from whatever the user has; `source` names it in errors."""
+    if isinstance(x, list | tuple) and x and all(isinstance(row, str) for row in x):
+        return Examples("text", tuple(x), None if y is None else label_array(y, len(x), source))
+    array = _array(x, source)
+    labels = None if y is None or not array.ndim else label_array(y, len(array), source)
+    if array.dtype.kind == "U" and array.ndim == 1:
+        return Examples("text", tuple(array.tolist()), labels)
+    if array.dtype.kind not in "biuf":
+        raise PangenError(f"{source} holds values of type {array.dtype}; give real numbers.")
+    if array.ndim not in (2, 3, 4) or 0 in array.shape[1:]:
+        raise PangenError(f"{source} has shape {array.shape}; {SHAPES}.")
+    check_finite(array, source)
+    if array.ndim == 2:
+        return Examples("vector", float32(array, source), labels)
+    return Examples("image", _channels_first(_pixels(array, source), source), labels)
+
+
+def _array(x: Any, source: str) -> np.ndarray:
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    if isinstance(x, list | tuple) and x and all(isinstance(row, torch.Tensor) for row in x):
+        x = [_array(row, source) for row in x]
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise PangenError(
+            f"{source} holds rows of different shapes; all examples must be alike: {SHAPES}."
+        ) from None
+    if array.dtype.kind == "O":
+        raise PangenError(f"{source} holds Python objects; give numbers, or a list of strings.")
+    return array
+
+
+def check_finite(array: np.ndarray, source: str) -> None:
+    """Raise at the first NaN or infinite value, with its row and column."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    bad = np.argwhere(~np.isfinite(array))
+    row, *rest = bad[0].tolist()
+    value = "NaN" if np.isnan(array[tuple(bad[0])]) else "an infinite value"
+    place = f"column {rest[0]}" if len(rest) == 1 else f"position {tuple(rest)}"
+    raise PangenError(
+        f"{source} holds {value} at row {row}, {place} ({len(bad)} such in all, counting from 0); "
+        "remove or fill in these values."
+    )
+
+
+def float32(array: np.ndarray, source: str) -> np.ndarray:
+    """The vectors in 32 bits; raise where a value is too large for them."""
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(found).all():
+        row, column = np.argwhere(~np.isfinite(found))[0]
+        raise PangenError(
+            f"{source} holds {array[row, column]:g} at row {row}, column {column}, too large for 32-bit "
+            "numbers; rescale the column."
+        )
+    return found
+
+
+def _pixels(array: np.ndarray, source: str) -> np.ndarray:
+    """Whole numbers 0 to 255 as they are, fractions k / 255 times 255."""
+    if array.dtype.kind == "f" and not (array == np.floor(array)).all():
+        scaled = array.astype(np.float64) * 255
+        whole = np.rint(scaled)
+        tolerance = 0.25 if array.dtype == np.float16 else ROUNDING
+        if array.min() < 0 or array.max() > 1 or np.abs(scaled - whole).max() > tolerance:
+            worst = array.ravel()[np.abs(scaled - whole).argmax()]
+            raise PangenError(
+                f"{source} holds values such as {worst:.4g}, and pixels are whole numbers 0 to 255 or k / 255: "
+                "round them first, or flatten each example to a vector, (N, D)."
+            )
+        array = whole
+    low, high = array.min(initial=0), array.max(initial=0)
+    if low < 0 or high > 255:
+        raise PangenError(
+            f"{source} holds values from {low} to {high}, and pixels are whole numbers 0 to 255: rescale them, "
+            "or flatten each example to a vector, (N, D)."
+        )
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def _channels_first(x: np.ndarray, source: str) -> np.ndarray:
+    if x.ndim == 3:
+        return x[:, None]
+    first, last = x.shape[1] in CHANNELS, x.shape[3] in CHANNELS
+    if first and last:
+        raise PangenError(
+            f"{source} has shape {x.shape}, which reads as (N, C, H, W) and as (N, H, W, C); give grey images "
+            "as (N, H, W), or flatten to vectors, (N, D)."
+        )
+    if not first and not last:
+        raise PangenError(f"{source} has shape {x.shape}; images have 1 or 3 channels: {SHAPES}.")
+    return x if first else np.ascontiguousarray(np.moveaxis(x, 3, 1))
+
+
+def label_array(y: Any, n: int, source: str) -> np.ndarray:
+    """Labels `(N,)`, whole numbers or strings."""
+    array = _array(y, f"the labels of {source}")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or len(array) != n:
+        raise PangenError(
+            f"the labels of {source} have shape {array.shape} for {n} examples; give one label each, ({n},)."
+        )
+    if array.dtype.kind == "f":
+        check_finite(array[:, None], f"the labels of {source}")
+        if not (array == np.floor(array)).all():
+            fraction = array[array != np.floor(array)][0]
+            raise PangenError(
+                f"the labels of {source} hold {fraction:g}; labels are whole numbers or strings, one a class."
+            )
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "biuU":
+        raise PangenError(f"the labels of {source} are of type {array.dtype}; give whole numbers or strings.")
+    return array

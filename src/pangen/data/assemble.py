@@ -1,0 +1,195 @@
+"""From the examples a user gave to a `Data`: splits, levels, classes, and what is odd about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pangen.data.dataset import Data, Modality, Split
+from pangen.errors import PangenError
+from pangen.rng import generator
+
+FEWEST = 10
+"""Examples without which there is nothing to learn from, and too little to hold out."""
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Checked examples that belong together.
+
+    `x`: images uint8 `(N, C, H, W)`, values 0 to 255; vectors float32 `(N, D)`; text a tuple of
+    strings. `y`: whole numbers or strings `(N,)`, or None.
+    """
+
+    modality: Modality
+    x: Any
+    y: np.ndarray | None = None
+    columns: tuple[str, ...] = ()
+    """Names of the coordinates of vectors, where they have some."""
+
+
+def assemble(
+    name: str,
+    parts: Mapping[str, Examples],
+    *,
+    source: str,
+    notes: Iterable[str] = (),
+    series: bool = False,
+    seed: int = 0,
+    window: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Data:
+    """One `Data` from the splits that are given; those that are not are taken out of "train"."""
+    train = parts["train"]
+    count = sum(len(part.x) for part in parts.values())
+    if count < FEWEST or not all(len(part.x) for part in parts.values()):
+        empty = next((f" and none for {split}" for split, part in parts.items() if not len(part.x)), "")
+        what = f"windows of {window} characters" if window else "examples"
+        raise PangenError(f"{source} holds {count} {what}{empty}; at least {FEWEST} are needed.")
+    _check_alike(parts, source)
+    parts, levels, found = _levels(parts)
+    labels, numbered = _classes(parts, source)
+    splits = {split: Split(_tensor(part.x), numbered[split]) for split, part in parts.items()}
+    splits = _hold_out(splits, source, series, seed)
+    found = [*notes, *found, *_oddities(train, splits), *_imbalance(labels, splits)]
+    return Data(
+        name,
+        train.modality,
+        **splits,
+        levels=levels,
+        labels=labels,
+        window=window,
+        options=dict(options or {}),
+        notes=tuple(found),
+    )
+
+
+def _tensor(x: Any) -> Any:
+    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
+
+
+def _check_alike(parts: Mapping[str, Examples], source: str) -> None:
+    train = parts["train"]
+    for split, part in parts.items():
+        shapes = [getattr(p.x, "shape", (0,))[1:] for p in (train, part)]
+        if part.modality != train.modality or shapes[0] != shapes[1]:
+            raise PangenError(
+                f"{source}: examples for {split} are {part.modality}s of shape {shapes[1]} and those for "
+                f"train {train.modality}s of shape {shapes[0]}; they must be alike."
+            )
+        if (part.y is None) != (train.y is None):
+            with_, without = ("train", split) if part.y is None else (split, "train")
+            raise PangenError(f"{source}: {with_} has labels and {without} has none; label both or neither.")
+
+
+def _levels(parts: Mapping[str, Examples]) -> tuple[Mapping[str, Examples], int, list[str]]:
+    """Two levels when pixels take two values at most, 0 and 1 or 0 and 255; else 256."""
+    if parts["train"].modality != "image":
+        return parts, 0, []
+    used = set().union(*(np.flatnonzero(np.bincount(p.x.ravel(), minlength=256)) for p in parts.values()))
+    if used <= {0, 1}:
+        return parts, 2, []
+    if used <= {0, 255}:
+        white = {k: Examples("image", p.x // 255, p.y) for k, p in parts.items()}
+        return white, 2, ["pixels are 0 or 255 only: they are read as binary images."]
+    return parts, 256, []
+
+
+def _classes(
+    parts: Mapping[str, Examples], source: str
+) -> tuple[tuple[str, ...], dict[str, torch.Tensor | None]]:
+    """Names of the classes in sorted order, and each example's index among them."""
+    if parts["train"].y is None:
+        return (), dict.fromkeys(parts)
+    every = np.concatenate([part.y for part in parts.values() if part.y is not None])
+    classes, index = np.unique(every, return_inverse=True)
+    if len(classes) == 1:
+        raise PangenError(
+            f"{source}: all labels are '{classes[0]}'; one class is nothing to tell apart: "
+            "leave the labels out, or give two classes at least."
+        )
+    numbers = torch.from_numpy(index.reshape(-1)).long().split([len(p.x) for p in parts.values()])
+    numbered = dict(zip(parts, numbers, strict=True))
+    for split, y in numbered.items():
+        strange = y[~torch.isin(y, numbered["train"])]
+        if len(strange):
+            raise PangenError(
+                f"{source}: the label '{classes[strange[0]]}' occurs for {split} and never for train; "
+                "mend the labels or the splits."
+            )
+    return tuple(map(str, classes)), numbered
+
+
+def _hold_out(splits: dict[str, Split], source: str, series: bool, seed: int) -> dict[str, Split]:
+    """Take a tenth of train for each held-out split that is missing: by chance, or its end in time."""
+    train = splits["train"]
+    missing = [split for split in HELD_OUT if split not in splits]
+    n = len(train)
+    size = max(n // 10, 1)
+    if n - size * len(missing) < 1:
+        raise PangenError(
+            f"{source} holds {n} training examples, too few to take {' and '.join(missing)} from."
+        )
+    order = torch.arange(n) if series else torch.randperm(n, generator=generator("cpu", "split", seed))
+    rest = n - size * len(missing)
+    found = dict(splits)
+    for i, split in enumerate(missing):
+        found[split] = Split(*train.take(order[rest + i * size : rest + (i + 1) * size]))
+    if missing:
+        found["train"] = Split(*train.take(order[:rest]))
+    return {split: found[split] for split in ("train", *HELD_OUT)}
+
+
+def _oddities(given: Examples, splits: Mapping[str, Split]) -> list[str]:
+    """Copies among the examples, and columns of vectors that are hardly continuous."""
+    notes = []
+    rows = {split: _rows(part.x) for split, part in splits.items()}
+    every = [row for part in rows.values() for row in part]
+    copies = len(every) - len(set(every))
+    if copies == len(every) - 1:
+        return ["every example is the same."]
+    train = set(rows["train"])
+    leaked = sum(row in train for split in HELD_OUT for row in rows[split])
+    if copies:
+        notes.append(f"{copies} of {len(every)} examples are copies of another.")
+    if leaked:
+        notes.append(f"{leaked} held-out examples are copies of training examples.")
+    if given.modality == "vector":
+        columns = torch.cat([split.x for split in splits.values()]).T
+        values = [len(column.unique()) for column in columns]
+        names = given.columns or tuple(map(str, range(len(values))))
+        constant = [name for name, v in zip(names, values, strict=True) if v == 1]
+        discrete = [name for name, v in zip(names, values, strict=True) if 1 < v <= 10]
+        if constant:
+            notes.append(f"{_columns(constant)} constant.")
+        if discrete:
+            notes.append(f"{_columns(discrete)} of ten values at most: no density over them is bounded.")
+    return notes
+
+
+def _columns(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"column {shown} is" if len(names) == 1 else f"{len(names)} columns ({shown}) are"
+
+
+def _rows(x: Any) -> list[Any]:
+    row: Callable[[Any], Any] = bytes if isinstance(x, torch.Tensor) else str
+    return [row(r) for r in (x.flatten(1).numpy() if isinstance(x, torch.Tensor) else x)]
+
+
+def _imbalance(labels: tuple[str, ...], splits: Mapping[str, Split]) -> list[str]:
+    y = splits["train"].y
+    if y is None:
+        return []
+    counts = torch.bincount(y, minlength=len(labels))
+    notes = [f"label '{labels[i]}' has no training example." for i in (counts == 0).nonzero().flatten()]
+    most, least = int(counts.argmax()), int(torch.where(counts > 0, counts, counts.max()).argmin())
+    ratio = int(counts[most]) / int(counts[least])
+    if ratio >= 10:
+        notes.append(f"label '{labels[most]}' occurs {ratio:.0f} times as often as '{labels[least]}'.")
+    return notes

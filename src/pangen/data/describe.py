@@ -1,0 +1,65 @@
+"""What a data set turns out to hold, as plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pangen.codecs import accepts
+from pangen.data.dataset import Data
+from pangen.data.load import load_data
+from pangen.registry import entries
+
+
+def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
+    """Modality, shape, splits, labels, range, truth, notes, and the models that accept it: JSON-able."""
+    data = name if isinstance(name, Data) else load_data(name, **options)
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    facts: dict[str, Any] = {
+        "name": data.name,
+        "modality": data.modality,
+        "shape": list(data.shape),
+        "levels": data.levels,
+        "splits": {split: len(part) for split, part in splits.items()},
+        "labels": _label_counts(data),
+        "options": dict(data.options),
+        "fingerprint": data.fingerprint,
+        "notes": list(data.notes),
+        "models": [entry.name for entry in entries().values() if accepts(entry, data)],
+    }
+    parts = [part.x for part in splits.values()]
+    if data.modality == "text":
+        facts |= _text_facts(data, parts)
+    else:
+        facts["range"] = [min(_number(x.min()) for x in parts), max(_number(x.max()) for x in parts)]
+    if data.train.redraw:
+        facts["range"] = [0, 1]
+        facts["redraw"] = "each reading of train draws its pixels anew"
+    if data.truth is not None:
+        facts["entropy"] = float(data.truth.entropy)
+    return facts
+
+
+def _label_counts(data: Data) -> dict[str, int]:
+    ys = [part.y for part in (data.train, data.validation, data.test) if part.y is not None]
+    if not ys:
+        return {}
+    counts = torch.bincount(torch.cat(ys), minlength=len(data.labels))
+    return dict(zip(data.labels, counts.tolist(), strict=True))
+
+
+def _text_facts(data: Data, parts: list[tuple[str, ...]]) -> dict[str, Any]:
+    lengths = [len(text) for part in parts for text in part]
+    characters = set("".join(parts[0]))
+    return {
+        "lengths": [min(lengths), max(lengths)],
+        "characters": sum(lengths),
+        "alphabet": len(data.alphabet) if data.alphabet else len(characters),
+    }
+
+
+def _number(value: Tensor) -> int | float:
+    return value.item()

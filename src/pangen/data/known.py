@@ -1,0 +1,140 @@
+"""Every data set that has a name: torch-free facts, so that listing them is instant."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pangen.errors import PangenError
+
+if TYPE_CHECKING:
+    from pangen.data.dataset import Data
+
+HOME = "PANGEN_DATA"
+DEFAULT_HOME = "~/.cache/pangen/data"
+
+IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+
+
+def data_home() -> Path:
+    """The folder of local copies: what PANGEN_DATA says, or a place in the user's cache."""
+    return Path(os.environ.get(HOME) or DEFAULT_HOME).expanduser()
+
+
+@dataclass(frozen=True)
+class Known:
+    """One named data set."""
+
+    name: str
+    kind: Literal["images", "binary images", "vectors", "text"]
+    description: str
+    source: Literal["embedded", "known truth", "files"]
+    folder: str = ""
+    """In `data_home()`, for a set whose source is files."""
+    files: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    """Options of `load_data` that this set can take; its splits are fixed."""
+
+    def paths(self) -> list[Path]:
+        return [data_home() / self.folder / file for file in self.files]
+
+    def missing(self) -> Path | None:
+        """The first file that is looked for and not there."""
+        return next((path for path in self.paths() if not path.is_file()), None)
+
+    @property
+    def where(self) -> str:
+        """Where the set is found, in a user's words."""
+        if self.source == "embedded":
+            return "in the package"
+        if self.source == "known truth":
+            return "drawn from its law"
+        missing = self.missing()
+        return f"not found: looked for {missing}" if missing else str(data_home() / self.folder)
+
+    def load(self, **options: Any) -> Data:
+        """Its splits; a `PangenError` names the file that is missing."""
+        missing = self.missing()
+        if missing:
+            raise PangenError(
+                f"'{self.name}' is not found: there is no {missing}; put it there, or set {HOME} "
+                f"to the folder that holds {self.folder}/{missing.name}."
+            )
+        module, function = _BUILDERS[self.source]
+        return getattr(import_module(f"pangen.data.{module}"), function)(self.name, **options)
+
+
+_BUILDERS = {
+    "embedded": ("embedded", "embedded_data"),
+    "known truth": ("known_truth", "known_truth_data"),
+    "files": ("local", "local_data"),
+}
+
+_KNOWN = (
+    Known("digits", "images", "1797 handwritten digits 8x8, 17 grey levels, 10 classes", "embedded"),
+    Known("digits-binary", "binary images", "digits, a pixel being 1 from level 8 of 16 on", "embedded"),
+    Known("moons", "vectors", "two half circles under Gaussian noise 0.05", "known truth"),
+    Known("gaussians8", "vectors", "8 Gaussians on a circle, slightly overlapping", "known truth"),
+    Known("gaussians25", "vectors", "25 narrow Gaussians on a 5x5 grid", "known truth"),
+    Known("checkerboard", "vectors", "uniform on 8 of the 16 squares of [-4, 4]^2", "known truth"),
+    Known("bars-and-stripes", "binary images", "4x4 images of full rows or full columns", "known truth"),
+    Known("ising4x4", "binary images", "4x4 Ising lattice, beta 0.44, free boundary", "known truth"),
+    Known(
+        "markov-text", "text", "64 characters of a second-order Markov chain over 8 letters", "known truth"
+    ),
+    Known(
+        "mnist", "images", "handwritten digits 28x28, 10 classes, 50k/10k/10k", "files", "mnist", IDX_FILES
+    ),
+    Known(
+        "mnist-binary-static",
+        "binary images",
+        "mnist, each pixel drawn once with probability value / 255 (our own draw)",
+        "files",
+        "mnist",
+        IDX_FILES,
+    ),
+    Known(
+        "mnist-binary-dynamic",
+        "binary images",
+        "mnist, training pixels drawn anew at each reading; held-out ones as in mnist-binary-static",
+        "files",
+        "mnist",
+        IDX_FILES,
+    ),
+    Known(
+        "fashion-mnist",
+        "images",
+        "pictures of clothes 28x28, 10 classes, 50k/10k/10k",
+        "files",
+        "fashion_mnist",
+        IDX_FILES,
+    ),
+    Known(
+        "tinyshakespeare",
+        "text",
+        "plays by Shakespeare in windows of 64 characters; test is the last tenth",
+        "files",
+        "tinyshakespeare",
+        ("input.txt",),
+        ("window",),
+    ),
+)
+
+KNOWN: dict[str, Known] = {known.name: known for known in _KNOWN}
+"""Every data set by name."""
+
+
+def catalogue() -> list[dict[str, str]]:
+    """Name, kind, description of every known data set, and where it is found."""
+    return [
+        {"name": k.name, "kind": k.kind, "description": k.description, "where": k.where}
+        for k in KNOWN.values()
+    ]

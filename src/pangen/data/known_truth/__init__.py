@@ -1,0 +1,30 @@
+"""Sets whose law is known: exact density and entropy, so that a model's distance from it can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pangen.data.dataset import Data
+from pangen.data.known_truth.binary import BarsAndStripes, Ising
+from pangen.data.known_truth.law import Law
+from pangen.data.known_truth.markov import MarkovText
+from pangen.data.known_truth.plane import Checkerboard, GaussianMixture, Moons
+
+KNOWN_TRUTH: dict[str, Callable[[], Law]] = {
+    "moons": Moons,
+    "gaussians8": GaussianMixture.ring,
+    "gaussians25": GaussianMixture.grid,
+    "checkerboard": Checkerboard,
+    "bars-and-stripes": BarsAndStripes,
+    "ising4x4": Ising,
+    "markov-text": MarkovText,
+}
+"""The law behind each name."""
+
+
+def known_truth_data(name: str) -> Data:
+    """The fixed splits of a known-truth set, 50 000 / 10 000 / 10 000 examples."""
+    return KNOWN_TRUTH[name]().data(name)
+
+
+__all__ = ["KNOWN_TRUTH", "Law", "known_truth_data"]

@@ -1,0 +1,67 @@
+"""What every known law has: exact log p, its entropy, and samples."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pangen.data.dataset import Data, Modality, Split
+from pangen.rng import generator
+
+SIZES = {"train": 50_000, "validation": 10_000, "test": 10_000}
+
+
+class Law(ABC):
+    """A distribution over raw examples; the `Truth` of a data set."""
+
+    modality: ClassVar[Modality]
+    levels: ClassVar[int] = 0
+    alphabet: ClassVar[str | None] = None
+    window: ClassVar[int] = 0
+
+    @property
+    @abstractmethod
+    def entropy(self) -> float:
+        """Of one example, in nats."""
+
+    @abstractmethod
+    def log_prob(self, x: Any) -> Tensor:
+        """Exact log p(x) in nats, float64 `(B,)`; -inf where p is 0."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator) -> Any:
+        """`n` raw examples, from a generator on the CPU.
+
+        Drawn in float64 and rounded once, so that the last bits of a processor's functions do not
+        show in the fingerprint.
+        """
+
+    def data(self, name: str) -> Data:
+        """Independent splits of fixed sizes, each with a generator of its own."""
+        parts = {
+            split: Split(self.sample(n, generator("cpu", "known truth", name, split)))
+            for split, n in SIZES.items()
+        }
+        return Data(
+            name,
+            self.modality,
+            **parts,
+            levels=self.levels,
+            truth=self,
+            alphabet=self.alphabet,
+            window=self.window,
+        )
+
+
+def uniform(n: int, generator: torch.Generator) -> Tensor:
+    """`n` float64 numbers in [0, 1)."""
+    return torch.rand(n, generator=generator, dtype=torch.float64)
+
+
+def draw(probabilities: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """`n` indices, by inversion of the cumulative sum."""
+    index = torch.searchsorted(probabilities.cumsum(0), uniform(n, generator), right=True)
+    return index.clamp(max=len(probabilities) - 1)

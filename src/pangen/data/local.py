@@ -1,0 +1,92 @@
+"""Named data sets whose files the user keeps in `data_home()`."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pangen.data.dataset import Data, Split
+from pangen.data.known import KNOWN
+from pangen.data.text import WINDOW, read_characters, windows
+from pangen.errors import PangenError
+from pangen.rng import generator
+
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+           "Ankle boot")  # fmt: skip
+TRAIN = 50_000
+"""The first of the 60 000 training images train; the rest validate."""
+
+
+def local_data(name: str, *, window: int | None = None) -> Data:
+    """The data set of that name."""
+    paths = KNOWN[name].paths()
+    if name == "tinyshakespeare":
+        return _shakespeare(name, paths[0], window or WINDOW)
+    return _mnist(name, paths)
+
+
+def _mnist(name: str, paths: list[Path]) -> Data:
+    x, y, test_x, test_y = (_read_idx(path) for path in paths)
+    x, test_x = x[:, None], test_x[:, None]
+    parts = {
+        "train": Split(x[:TRAIN], y[:TRAIN].long()),
+        "validation": Split(x[TRAIN:], y[TRAIN:].long()),
+        "test": Split(test_x, test_y.long()),
+    }
+    binary = name.startswith("mnist-binary")
+    if binary:
+        for split, part in parts.items():
+            redraw = split == "train" and name == "mnist-binary-dynamic"
+            parts[split] = replace(part, redraw=True) if redraw else replace(part, x=_draw(part.x, split))
+    labels = CLOTHES if name == "fashion-mnist" else tuple("0123456789")
+    return Data(name, "image", **parts, levels=2 if binary else 256, labels=labels)
+
+
+def _draw(grey: Tensor, split: str) -> Tensor:
+    """One binary image of each, a pixel being 1 with probability value / 255: always the same one."""
+    noise = generator("cpu", "mnist-binary", split)
+    drawn = [torch.rand(part.shape, generator=noise) * 255 < part for part in grey.split(5000)]
+    return torch.cat(drawn).to(torch.uint8)
+
+
+def _read_idx(path: Path) -> Tensor:
+    """An uint8 array in the IDX format: two zero bytes, type 8, rank, big-endian sizes, values."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+        zero, kind, rank = struct.unpack(">HBB", raw[:4])
+        shape = struct.unpack(f">{rank}I", raw[4 : 4 + 4 * rank])
+        values = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+        if (zero, kind) != (0, 8):
+            raise ValueError("it does not start as an IDX file of bytes does")
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        raise PangenError(f"{path} cannot be read ({error}): get the file again.") from None
+    return torch.from_numpy(values.copy())
+
+
+def _shakespeare(name: str, path: Path, window: int) -> Data:
+    """Test is the last tenth, which the literature calls the validation split.
+
+    Validation, which chooses the best weights, is the last twentieth of the rest. Each part is
+    cut into windows; characters at its end that fill none are left out.
+    """
+    text = read_characters(path)
+    rest = int(0.9 * len(text))
+    train = int(0.95 * rest)
+    parts = {
+        "train": Split(windows(text[:train], window)),
+        "validation": Split(windows(text[train:rest], window)),
+        "test": Split(windows(text[rest:], window)),
+    }
+    for part, split in parts.items():
+        if not len(split):
+            raise PangenError(
+                f"{path}: windows of {window} characters leave none for {part}; choose a smaller window."
+            )
+    return Data(name, "text", **parts, window=window)

@@ -1,0 +1,56 @@
+"""What a run cost to train and what its samples cost to draw."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from pangen.model import GenerativeModel
+from pangen.run import Run
+
+
+def sample_timed(run: Run, n: int, y: Tensor | None, *, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+    """`n` samples, and the seconds for 1000 and network evaluations for one."""
+    evaluations = network_evaluations(run.model)  # warms up as well
+    began = time.perf_counter()
+    samples = run.sample(n, y, seed=seed)
+    seconds = time.perf_counter() - began
+    return samples, {
+        "sample_seconds_per_1000": round(seconds / n * 1000, 4),
+        "network_evaluations": evaluations,
+    }
+
+
+def network_evaluations(model: GenerativeModel) -> int:
+    """Passes through the network that one chunk of samples takes: calls of its busiest layer.
+
+    A model without layers (a table, an RBM's bare weights) counts the states of its trajectory
+    beyond the first.
+    """
+    calls: dict[nn.Module, int] = {}
+    layers = {m for m in model.modules() if next(m.parameters(recurse=False), None) is not None} - {model}
+
+    def count(module: nn.Module, *_: Any) -> None:
+        if module in layers:
+            calls[module] = calls.get(module, 0) + 1
+
+    generator = torch.Generator(model.device).manual_seed(0)
+    y = None
+    if model.space.condition is not None:
+        y = torch.full((model.chunk,), model.space.classes, device=model.device)
+    handle = register_module_forward_hook(count)
+    states = 0
+    try:
+        trajectory = model.trajectory(model.chunk, y, generator=generator)
+        while True:
+            with torch.no_grad():
+                if next(trajectory, None) is None:
+                    break
+            states += 1
+    finally:
+        handle.remove()
+    return max(calls.values(), default=states - 1)

@@ -1,0 +1,137 @@
+"""The coordinates in which samples are set against real data, learnt from the training split alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pangen.data.dataset import Data
+from pangen.rng import generator, seed_of
+
+WIDEST = 32
+GRAMS = 256
+"""Most frequent training bigrams and trigrams that describe a text."""
+FITTED_ON = 10_000
+"""Training examples that principal components and n-grams are found on, at most."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """A fixed map from raw examples to vectors `(N, dims)` float64, and its exact name."""
+
+    name: str
+    dims: int
+    embed: Callable[[Any], Tensor]
+
+
+def flatten(data: Data, raw: Any) -> Tensor:
+    """Raw images or vectors as plain coordinates `(N, D)` float32.
+
+    Grey levels are scaled to [0, 1]; vectors to the training split's mean 0 and deviation 1.
+    """
+    if data.modality == "image":
+        return raw.flatten(1).float() / (data.levels - 1)
+    train = data.train.x.double()
+    std = train.std(0, correction=0)
+    return ((raw.double() - train.mean(0)) / torch.where(std > 0, std, 1.0)).float()
+
+
+def choose_features(data: Data, examples: int) -> Features:
+    """The features for this kind of data: at most 32, and at most a fifth of `examples`."""
+    most = max(min(WIDEST, examples // 5), 1)
+    train = data.train.first(FITTED_ON).all(generator("cpu", "features"))[0]
+    if data.modality == "text":
+        return _ngrams(train, most)
+    if data.modality == "image" and len(data.labels) > 1 and data.train.y is not None:
+        return _classifier(data, most)
+    if data.modality == "vector" and data.shape[0] <= most:
+        return Features("standardised coordinates", data.shape[0], lambda raw: flatten(data, raw).double())
+    what = "pixels" if data.modality == "image" else "standardised coordinates"
+    project, dims = _principal(flatten(data, train).double(), most)
+    return Features(
+        f"principal components of {what}, {dims}-d", dims, lambda raw: project(flatten(data, raw).double())
+    )
+
+
+def _principal(x: Tensor, most: int) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Projection on the leading principal components of `x` `(N, D)`."""
+    mean = x.mean(0)
+    values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    dims = max(min(most, int((values > 1e-10 * values[-1]).sum())), 1)
+    basis = vectors[:, -dims:].flip(1)
+    return lambda new: (new - mean) @ basis, dims
+
+
+def _ngrams(train: tuple[str, ...], most: int) -> Features:
+    counts: Counter[str] = Counter()
+    for text in train:
+        counts.update(_grams(text))
+    index = {gram: i for i, (gram, _) in enumerate(counts.most_common(GRAMS))}
+
+    def frequencies(texts: tuple[str, ...]) -> Tensor:
+        table = torch.zeros(len(texts), max(len(index), 1), dtype=torch.float64)
+        for row, text in enumerate(texts):
+            for gram in _grams(text):
+                if gram in index:
+                    table[row, index[gram]] += 1
+            table[row] /= max(len(text), 1)
+        return table.sqrt()  # variance-stabilising: rare grams count as well
+
+    project, dims = _principal(frequencies(train), most)
+    name = f"frequencies of {len(index)} character bigrams and trigrams, principal components, {dims}-d"
+    return Features(name, dims, lambda texts: project(frequencies(texts)))
+
+
+def _grams(text: str) -> list[str]:
+    return [text[i : i + n] for n in (2, 3) for i in range(len(text) - n + 1)]
+
+
+class _Classifier(nn.Module):
+    """Two convolutions (the second halves the image, once more where it is large), then `dims` features."""
+
+    def __init__(self, shape: tuple[int, ...], dims: int, classes: int) -> None:
+        super().__init__()
+        C, H, W = shape
+        first = 2 if min(H, W) >= 16 else 1
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(C, 16, 3, first, 1), nn.GELU(), nn.Conv2d(16, 32, 3, 2, 1), nn.GELU(), nn.Flatten()
+        )
+        with torch.no_grad():
+            width = self.convolutions(torch.zeros(1, *shape)).shape[1]
+        # a fixed length for every example: else the few the network is surest of rule the covariance
+        self.features = nn.Sequential(nn.Linear(width, dims), nn.LayerNorm(dims, elementwise_affine=False))
+        self.head = nn.Sequential(nn.GELU(), nn.Linear(dims, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(self.convolutions(x)))
+
+
+def _classifier(data: Data, dims: int, *, steps: int = 500, batch: int = 128) -> Features:
+    """Last hidden layer of a small convolutional classifier, standardised on the training split."""
+    top = data.levels - 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("feature classifier"))
+        net = _Classifier(data.shape, dims, len(data.labels))
+        optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+        for _ in range(steps):
+            x, y = data.train.take(torch.randint(len(data.train), (batch,)))
+            loss = nn.functional.cross_entropy(net(x.float() / top), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    @torch.no_grad()
+    def hidden(raw: Tensor) -> Tensor:
+        parts = [net.features(net.convolutions(part.float() / top)) for part in raw.split(500)]
+        return torch.cat(parts).double()
+
+    seen = hidden(data.train.first(FITTED_ON).all(generator("cpu", "features"))[0])
+    mean, std = seen.mean(0), seen.std(0).clamp(min=1e-6)
+    return Features(f"{data.name} classifier, {dims}-d", dims, lambda raw: (hidden(raw) - mean) / std)

@@ -1,0 +1,275 @@
+"""One measure for all models of a data set: its features, references and thresholds are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pangen
+from pangen.data import load_data
+from pangen.data.dataset import Data, Split
+from pangen.data.given import as_data
+from pangen.errors import PangenError, unknown
+from pangen.evaluation.classification import CLASSIFIER, synthetic_accuracy
+from pangen.evaluation.cost import sample_timed
+from pangen.evaluation.features import choose_features, flatten
+from pangen.evaluation.fidelity import (
+    class_weights,
+    density_coverage,
+    frechet_distance,
+    frechet_interval,
+    precision_recall,
+)
+from pangen.evaluation.intervals import mean_interval
+from pangen.evaluation.likelihood import Examples, likelihoods
+from pangen.evaluation.memorisation import ALPHA, copy_threshold, near_copies
+from pangen.rng import generator
+from pangen.run import Run, load_run
+
+NEIGHBOURS = {"precision and recall": 3, "density and coverage": 5}
+SPLITS = ("train", "validation", "test")
+
+
+def evaluate(
+    run: Run | str | Path, data: Any = None, *, split: str = "test", seed: int = 0, samples: int | None = None
+) -> dict[str, Any]:
+    """How good a run is on held-out data, as one JSON-able object.
+
+    Args:
+        run: a `Run` or its folder.
+        data: what it is measured on, by name, path or value; None: the data it was trained on.
+        split: train, validation or test.
+        seed: decides samples, noise and resampling.
+        samples: how many are drawn; None: as many as there are held-out examples, and at least
+            1000 (or the number of training examples) for the classifier trained on them.
+
+    Raises:
+        PangenError: when the data has changed since, or is of another kind than the run's.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    found = _data_of(run) if data is None else as_data(data)
+    _check_kind(run, found)
+    return Judge(found, split=split, seed=seed, samples=samples).judge(run)
+
+
+class Judge:
+    """Everything that is the same for each model: computed once, and shared.
+
+    Args:
+        data: the data set; features, classifier and near-copies learn from its training split.
+        split: the split of real examples that samples are set against.
+        seed: decides samples, noise and resampling.
+        samples: how many samples are drawn of each model.
+        examples: how many real examples likelihoods are computed on; None: the whole split.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        split: str = "test",
+        seed: int = 0,
+        samples: int | None = None,
+        examples: int | None = None,
+    ) -> None:
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        if samples is not None and samples < 2:
+            raise PangenError(f"cannot judge by {samples} samples; ask for at least 2.")
+        if len(data.split(split)) < 2:
+            raise PangenError(f"the {split} split of '{data.name}' has fewer than 2 examples to judge by.")
+        self.data, self.split, self.seed = data, split, seed
+        dims = data.train.x[0].numel() if isinstance(data.train.x, Tensor) else max(data.window, 64)
+        most = min(max(400_000 // dims, 500), 2000)
+        self.reference = pick(data.split(split), most)
+        count = len(self.reference.x)
+        self.samples = samples or max(count, min(len(data.train), most, 1000))
+        self.scored = pick(data.split(split), examples or len(data.split(split)))
+        self._partner = "test" if split == "validation" else "validation"
+        self.held_out = pick(data.split(self._partner), count)
+        self.features = choose_features(data, min(count, self.samples, len(self.held_out.x)))
+        self._real = self.features.embed(self.reference.x)
+        self._shares = _shares(data)
+        self._train = self._plain(data.train.all(generator("cpu", "judge", "train"))[0])
+        self._threshold = copy_threshold(self._plain(self.reference.x), self._train)
+        self._usual = self._copies(self.held_out.x)
+
+    def protocol(self) -> dict[str, Any]:
+        """What an evaluation depends on beside the run: equal protocols can be compared."""
+        return {
+            "version": pangen.__version__,
+            "fingerprint": self.data.fingerprint,
+            "split": self.split,
+            "seed": self.seed,
+            "samples": self.samples,
+            "reference": len(self.reference.x),
+            "examples": len(self.scored.x),
+            "features": self.features.name,
+        }
+
+    def judge(self, run: Run) -> dict[str, Any]:
+        """The evaluation of one run."""
+        card = run.card
+        row: dict[str, Any] = {
+            "model": run.entry.name,
+            "family": run.entry.family,
+            "data": self.data.name,
+            "split": self.split,
+            "seed": run.recipe.seed,
+            "conditional": bool(run.codec.labels),
+            "codec": run.codec.name,
+            "density": run.entry.density,
+        }
+        row |= likelihoods(run, self.data, self.scored, seed=self.seed)
+        cost = {"parameters": card.get("parameters"), "train_seconds": card.get("seconds")}
+        if run.entry.samples:
+            y = run.labels(self.samples, seed=self.seed)
+            x, drawing = sample_timed(run, self.samples, y, seed=self.seed)
+            row |= self.measure(x, y)
+        else:
+            reason = {"none": f"cannot be sampled: {run.entry.sampling.removeprefix('none: ')}"}
+            row |= {"fidelity": reason, "classification": reason, "near_copies": reason}
+            drawing = {"sample_seconds_per_1000": None, "network_evaluations": None}
+        row["cost"] = {**cost, **drawing, "sampling": run.entry.sampling, "device": card.get("device")}
+        best = card.get("best") or {}
+        row["training"] = {
+            "state": card.get("state"),
+            "steps": card.get("steps"),
+            "best_step": best.get("step"),
+            "best_score": best.get("score"),
+        }
+        return {**row, "protocol": self.protocol()}
+
+    def measure(self, x: Any, y: Tensor | None) -> dict[str, Any]:
+        """The fields `fidelity`, `classification` and `near_copies` of raw samples."""
+        if isinstance(x, Tensor) and not torch.isfinite(x.float()).all():
+            bad = int((~torch.isfinite(x.float())).flatten(1).any(1).sum())
+            raise PangenError(f"{bad} of {len(x)} samples are not finite numbers: the training diverged.")
+        return {
+            "fidelity": self._fidelity(x, y),
+            "classification": self._classification(x, y),
+            "near_copies": self._near_copies(x),
+        }
+
+    def yardsticks(self) -> list[dict[str, Any]]:
+        """Real data in the place of samples: what a perfect model and a perfect memory would score."""
+        copies = pick(self.data.train, self.samples)
+        rows = {"held-out real data": self.held_out, "copies of the training set": copies}
+        return [{"model": name, **self.measure(found.x, found.y)} for name, found in rows.items()]
+
+    def _fidelity(self, x: Any, y: Tensor | None) -> dict[str, Any]:
+        n = min(len(x), len(self._real))
+        fake, real = self.features.embed(x[:n]), self._real
+        ys = self.reference.y, None if y is None else y[:n]
+        weights = [class_weights(labels, self._shares) for labels in ys]
+        facts = {"features": self.features.name, "samples": n, "reference": len(real)}
+        pr = precision_recall(real, fake, NEIGHBOURS["precision and recall"])
+        dc = density_coverage(real, fake, NEIGHBOURS["density and coverage"])
+        shares = {
+            "precision": pr.of_samples, "recall": pr.of_real, "density": dc.of_samples, "coverage": dc.of_real,
+        }  # fmt: skip
+        entries = {
+            "frechet": {
+                "value": frechet_distance(real, fake, *weights),
+                "interval": frechet_interval(real, fake, *ys, self._shares, seed=self.seed),
+                **facts,
+            }
+        }
+        for name, values in shares.items():
+            k = NEIGHBOURS[
+                "precision and recall" if name in ("precision", "recall") else "density and coverage"
+            ]
+            entries[name] = _share(values, name, self.seed, neighbours=k, **facts)
+        return entries
+
+    def _classification(self, x: Any, y: Tensor | None) -> dict[str, Any]:
+        if not self.data.labels:
+            return {"none": "the data has no labels"}
+        if self.data.modality == "text":
+            return {"none": "text is not classified"}
+        if y is None:
+            return {"none": "not conditional"}
+        real = self.data.split(self.split).first(10_000).all(generator("cpu", "judge", "classify"))
+        right = synthetic_accuracy(flatten(self.data, x), y, flatten(self.data, real[0]), real[1])
+        return _share(
+            right, "accuracy", self.seed, classifier=CLASSIFIER, samples=len(x), tested_on=len(right)
+        )
+
+    def _near_copies(self, x: Any) -> dict[str, Any]:
+        if self._threshold == 0:
+            return {"none": "unseen real examples equal training examples: copies prove nothing here"}
+        where = {"image": "pixels", "vector": "standardised coordinates"}.get(
+            self.data.modality, self.features.name
+        )
+        found = self._copies(x)
+        return _share(
+            found,
+            "copies",
+            self.seed,
+            held_out=float(self._usual.double().mean()),
+            threshold=self._threshold,
+            alpha=ALPHA,
+            features=where,
+            samples=len(found),
+        )
+
+    def _copies(self, x: Any) -> Tensor:
+        return near_copies(self._plain(x), self._train, self._threshold)
+
+    def _plain(self, x: Any) -> Tensor:
+        return self.features.embed(x) if self.data.modality == "text" else flatten(self.data, x)
+
+
+def pick(split: Split, n: int) -> Examples:
+    """At most `n` raw examples of a split in an order of their own, always the same ones."""
+    order = torch.randperm(len(split), generator=generator("cpu", "pick"))[:n]
+    return Examples(*split.take(order, generator("cpu", "pick", "draw")))
+
+
+def _check_kind(run: Run, data: Data) -> None:
+    theirs, name = run.codec.data_space.shape, run.entry.name
+    if not type(run.codec).applies(data) or (data.modality != "text" and theirs != data.shape):
+        raise PangenError(
+            f"this {name} was trained on examples of shape {theirs}; '{data.name}' holds {data.modality}s "
+            f"of shape {data.shape}: evaluate it on data of its own kind."
+        )
+    levels = getattr(run.codec, "levels", data.levels)
+    if levels != data.levels:
+        raise PangenError(
+            f"this {name} was trained on {levels} levels; '{data.name}' has {data.levels}: evaluate it on data of its own kind."
+        )
+    if run.codec.labels and run.codec.labels != data.labels:
+        raise PangenError(f"this {name} was trained with other labels than '{data.name}' has.")
+
+
+def _shares(data: Data) -> Tensor | None:
+    """How often each class occurs in the training split `(classes,)`."""
+    if not data.labels or data.train.y is None:
+        return None
+    counts = torch.bincount(data.train.y, minlength=len(data.labels)).double()
+    return counts / counts.sum()
+
+
+def _data_of(run: Run) -> Data:
+    spec = run.recipe.data
+    data = load_data(spec.name, **spec.options)
+    if spec.fingerprint and data.fingerprint != spec.fingerprint:
+        raise PangenError(
+            f"the data '{spec.name}' has changed since the run was trained (fingerprint {data.fingerprint}, "
+            f"then {spec.fingerprint}); restore it, or pass the data to evaluate on."
+        )
+    return data
+
+
+def _share(values: Tensor, name: str, seed: int, **facts: Any) -> dict[str, Any]:
+    values = values.double()
+    return {"value": float(values.mean()), "interval": mean_interval(values, name, seed), **facts}
+
+
+def without_cost(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation without what depends on the clock."""
+    return {k: v for k, v in row.items() if k != "cost"}

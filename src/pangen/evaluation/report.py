@@ -1,0 +1,239 @@
+"""The report of a comparison: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pangen.data.dataset import Data
+from pangen.evaluation import figures
+from pangen.evaluation.images import grid, png, scatter
+from pangen.evaluation.judge import pick
+from pangen.evaluation.summary import number
+from pangen.evaluation.table import BEATEN, cell, columns, is_beaten
+from pangen.files import write_bytes, write_text
+from pangen.recipes import RULE
+from pangen.registry import TAXONOMY, get
+from pangen.run import METRICS, load_run
+
+SHOWN = {"image": 40, "vector": 2000, "text": 4}
+"""Examples in a picture."""
+FEW = 10
+"""Classes that each have a column in a picture, at most."""
+PICTURE = "samples.png"
+
+
+def write_report(path: Path, result: dict[str, Any], data: Data, runs: Path) -> None:
+    """Write the report of what `compare` returned; `runs` holds its run folders."""
+    from jinja2 import Environment, StrictUndefined
+
+    source = files("pangen.evaluation").joinpath("templates", "report.html.j2").read_text()
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    shown = columns(result)
+    page = environment.from_string(source).render(
+        result=result,
+        facts=result["facts"],
+        columns=shown,
+        rows=[_table_row(row, shown, result["seeds"] > 1) for row in result["rows"]],
+        yardsticks=[
+            {"model": row["model"], "cells": [cell(row, c) for c in shown]} for row in result["baselines"]
+        ],
+        beaten_sign=BEATEN,
+        plots=_plots(result),
+        cards=[_card(row, runs, data, result["seeds"] > 1) for row in result["rows"] if "failed" not in row],
+        real=[
+            {"title": "real data, held out", **_real(data, "test")},
+            {"title": "real data, training split", **_real(data, "train")},
+        ],
+        taxonomy=_taxonomy(result),
+        rule=result.get("rule", RULE),
+        families={row["family"]: figures.colour(row["family"]) for row in result["rows"]},
+        summary=result["summary"] if result["seeds"] > 1 else [],
+        measures=[c for c in shown if c.measure != "evaluations"],
+    )
+    write_text(path, page)
+
+
+def _real(data: Data, split: str) -> dict[str, Any]:
+    """Real examples, laid out like the samples: a picture or, of text, lines."""
+    x, y = pick(data.split(split), len(data.split(split)) if data.labels else SHOWN[data.modality])
+    classes = len(data.labels)
+    if data.modality == "image" and y is not None and 1 < classes <= FEW:
+        rows = [(y == c).nonzero()[:, 0][:4] for c in range(classes)]
+        if all(len(row) == 4 for row in rows):
+            return _shown(x[torch.stack(rows, 1).flatten()], data, columns=classes)
+    return _shown(x[: SHOWN[data.modality]], data)
+
+
+def _drawn(folder: Path, data: Data) -> dict[str, Any]:
+    """The first samples of a run, those of a class in a column; its picture is kept beside it."""
+    kept = folder / PICTURE
+    if kept.exists():
+        return {"image": _embed(kept.read_bytes()), "texts": None}
+    run = load_run(folder)
+    classes = len(run.codec.labels)
+    if data.modality == "image" and 1 < classes <= FEW:
+        given = torch.arange(4 * classes) % classes
+        shown = _shown(run.sample(len(given), given, seed=0), data, columns=classes)
+    else:
+        shown = _shown(run.sample(SHOWN[data.modality], seed=0), data)
+    if shown["image"]:
+        write_bytes(kept, base64.b64decode(shown["image"].partition(",")[2]))
+    return shown
+
+
+def _shown(x: Any, data: Data, *, columns: int = 10) -> dict[str, Any]:
+    if data.modality == "text":
+        return {"image": None, "texts": list(x)}
+    if data.modality == "image":
+        return {"image": _embed(png(grid(x, data.levels, columns=columns))), "texts": None}
+    if data.shape[0] < 2:
+        return {"image": _embed(png(scatter(x))), "texts": None}
+    train = data.train.x[:, :2]
+    low, high = train.amin(0), train.amax(0)
+    room = 0.1 * (high - low).clamp(min=1e-6)
+    (left, bottom), (right, top) = (low - room).tolist(), (high + room).tolist()
+    return {"image": _embed(png(scatter(x, limits=(left, right, bottom, top)))), "texts": None}
+
+
+def _embed(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def _table_row(row: dict[str, Any], shown: list[Any], many: bool) -> dict[str, Any]:
+    base = {
+        "model": f"{row['model']} #{row['seed']}" if many else row["model"],
+        "family": row["family"],
+        "colour": figures.colour(row["family"]),
+        "failed": row.get("failed"),
+    }
+    if base["failed"]:
+        return {**base, "cells": []}
+    cells = []
+    for column in shown:
+        beaten = row.get("beaten_by", {}).get("likelihood" if column.measure != "frechet" else "frechet", [])
+        cells.append(
+            {
+                "text": cell(row, column),
+                "beaten": is_beaten(row, column.measure),
+                "title": _title(row, column.measure, beaten if is_beaten(row, column.measure) else []),
+            }
+        )
+    return {**base, "cells": cells}
+
+
+def _title(row: dict[str, Any], measure: str, beaten: list[str]) -> str:
+    """What a cell says when it is pointed at: interval, features, counts."""
+    entry = {
+        "accuracy": row["classification"],
+        "near_copies": row["near_copies"],
+    }.get(measure, row["fidelity"].get(measure, {}))
+    parts = []
+    if "interval" in entry:
+        parts.append("95 % interval {:.3g} to {:.3g}".format(*entry["interval"]))
+    if "features" in entry:
+        parts.append(entry["features"])
+    if "samples" in entry:
+        parts.append(f"{entry['samples']} samples")
+    if "none" in entry:
+        parts.append(entry["none"])
+    if measure in ("bits_per_dim", "nats"):
+        found = row["likelihood"]
+        parts.append(found.get("none") or f"{found['kind']}, {found['nats']:.3f} nats an example")
+    if beaten:
+        parts.append(f"bettered by {', '.join(beaten)}")
+    return "; ".join(parts)
+
+
+def _plots(result: dict[str, Any]) -> list[dict[str, str]]:
+    rows = [row for row in result["rows"] if "failed" not in row]
+    discrete = result["facts"]["modality"] != "vector"
+    measure, ylabel = (
+        ("bits_per_dim", "bits/dim (lower is better)")
+        if discrete
+        else ("nats", "log p, nats (higher is better)")
+    )
+    entropy = result["facts"]["entropy"]
+    plots = []
+    for title, name, label in (
+        ("Likelihood against sampling time", measure, ylabel),
+        ("Fréchet distance against sampling time", "frechet", "Fréchet distance (lower is better)"),
+    ):
+        points, levels = [], []
+        for row in rows:
+            x, y = number(row, "sample_seconds_per_1000"), number(row, name)
+            if x and y is not None:
+                low, high = row["fidelity"]["frechet"]["interval"] if name == "frechet" else (y, y)
+                points.append(figures.Point(row["model"], row["family"], x, y, low, high))
+        if name == "frechet":
+            levels = [
+                figures.Level(row["model"], value)
+                for row in result["baselines"]
+                if (value := number(row, name)) is not None
+            ]
+        elif entropy is not None and not discrete:
+            levels = [figures.Level("the truth (minus its entropy)", -entropy)]
+        if points:
+            svg = figures.trade_off(
+                points, levels, "seconds for 1000 samples", label, log_y=name == "frechet"
+            )
+            plots.append({"title": title, "svg": svg})
+    return plots
+
+
+def _card(row: dict[str, Any], runs: Path, data: Data, many: bool) -> dict[str, Any]:
+    folder = runs / f"{row['model']}-{row['seed']}"
+    entry = get(row["model"])
+    shown = _drawn(folder, data) if entry.samples else {"image": None, "texts": None}
+    return {
+        "title": f"{row['model']}, seed {row['seed']}" if many else row["model"],
+        "family": row["family"],
+        "colour": figures.colour(row["family"]),
+        "summary": entry.summary,
+        "paper": entry.paper,
+        **shown,
+        "none": row["fidelity"].get("none"),
+        "curve": _curve(row, folder / METRICS),
+        "parameters": row["cost"]["parameters"],
+        "steps": row["training"]["steps"],
+        "best_step": row["training"]["best_step"],
+    }
+
+
+def _curve(row: dict[str, Any], log: Path) -> str | None:
+    if not log.exists():
+        return None
+    steps, scores, label = [], [], ""
+    for line in log.read_text().splitlines():
+        found = json.loads(line)
+        for key, value in found.items():
+            if key.startswith("validation "):
+                label = key
+                steps.append(found["step"])
+                scores.append(value)
+    if len(steps) < 2:
+        return None
+    label = {"validation nats": "−log p, nats"}.get(label, label.removeprefix("validation "))
+    return figures.curve(
+        steps, scores, row["training"]["best_step"], label, row["family"], f"{row['model']}{row['seed']}"
+    )
+
+
+def _taxonomy(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Groups by what the models themselves say of their density, and what was measured here."""
+    groups: dict[str, list[dict[str, str]]] = {name: [] for name in dict.fromkeys(TAXONOMY.values())}
+    for name in dict.fromkeys(row["model"] for row in result["rows"]):
+        entry = get(name)
+        row = next((r for r in result["rows"] if r["model"] == name and "failed" not in r), None)
+        found = (row or {}).get("likelihood", {})
+        here = f"measured here: {found['kind']}" if "kind" in found else found.get("none", "")
+        reason = here if row else "failed here"
+        groups[TAXONOMY[entry.density]].append({"model": name, "family": entry.family, "here": reason})
+    return [{"title": title, "members": members} for title, members in groups.items() if members]

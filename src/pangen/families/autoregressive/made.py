@@ -1,0 +1,110 @@
+"""MADE, the masked autoencoder for distribution estimation (Germain et al. 2015), with residual blocks.
+
+p(x) = prod_d p(x_d given x_<d): one network gives every conditional in one pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from pangen.model import GenerativeModel
+from pangen.networks.masked import MaskedResidual
+from pangen.samplers.tokens import inverse_cdf
+from pangen.space import Batch, LogProb, Loss, Progress, Space
+
+FEATURES = 16
+"""Numbers that stand for one value of a dimension at the network's entrance and at its exit."""
+
+
+class MADE(GenerativeModel):
+    """A categorical distribution for each dimension, in raster order.
+
+    Args:
+        width: hidden units.
+        depth: residual blocks.
+        dropout: of hidden units.
+        orderings: 1 is raster order. More add random orders, with the same weights under other
+            masks; the model is then their mixture, p(x) = mean over o of p_o(x).
+        blind: share of training examples whose class is hidden, to learn the null condition.
+    """
+
+    training_defaults: ClassVar[dict[str, Any]] = {"lr": 2e-3, "weight_decay": 1.0, "ema": 0.99}
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        width: int = 256,
+        depth: int = 2,
+        dropout: float = 0.5,
+        orderings: int = 1,
+        blind: float = 0.1,
+    ) -> None:
+        super().__init__(space)
+        self.blind, D, K = blind, space.dims, space.levels or 2
+        fixed = torch.Generator().manual_seed(0)
+        ranks = torch.stack(
+            [torch.arange(D)] + [torch.randperm(D, generator=fixed) for _ in range(orderings - 1)]
+        )
+        self.register_buffer("ranks", ranks, persistent=False)
+        self.embed = nn.Embedding(K, FEATURES)
+        self.register_buffer("scale", torch.linspace(-1, 1, K)[:, None], persistent=False)
+        self.classes = nn.Embedding(space.classes + 1, width) if space.classes else None
+        self.net = MaskedResidual(
+            ranks, inputs=FEATURES + 1, outputs=FEATURES, width=2 * width, depth=depth,
+            context=width if space.classes else 0, dropout=dropout,
+        )  # fmt: skip
+        self.read = nn.Linear(FEATURES, K, bias=False)
+        self.bias = nn.Parameter(torch.zeros(D, K))
+        nn.init.normal_(self.embed.weight, std=0.3)
+
+    @torch.no_grad()
+    def initialize(self, batch: Batch) -> None:
+        """Start from the frequency of each value in each dimension."""
+        counts = one_hot(batch.x.flatten(1).long(), self.bias.shape[1]).sum(0) + 1.0
+        self.bias.copy_((counts / counts.sum(1, keepdim=True)).log())
+
+    def logits(self, x: Tensor, y: Tensor | None, ordering: int = 0) -> Tensor:
+        """Logits `(B, D, K)` of every dimension, given those of smaller rank; `x` `(B, D)` indices."""
+        context = None
+        if self.classes is not None:
+            context = self.classes(torch.full_like(x[:, 0], self.space.classes) if y is None else y)
+        h = torch.cat([self.embed(x), self.scale[x]], -1)
+        return self.read(self.net(h, context, ordering)) + self.bias
+
+    def _nats(self, x: Tensor, y: Tensor | None, ordering: int) -> Tensor:
+        logits = self.logits(x, y, ordering)
+        return -cross_entropy(logits.transpose(1, 2), x, reduction="none").sum(1)
+
+    def loss(self, batch: Batch, progress: Progress) -> Loss:
+        y = batch.y
+        if y is not None:
+            y = torch.where(torch.rand(len(y), device=y.device) < self.blind, self.space.classes, y)
+        ordering = int(torch.randint(len(self.ranks), ()))
+        return Loss(-self._nats(batch.x.flatten(1).long(), y, ordering).mean())
+
+    def log_prob(
+        self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> LogProb:
+        x, n = x.flatten(1).long(), len(self.ranks)
+        nats = torch.stack([self._nats(x, y, o) for o in range(n)])
+        return LogProb(nats.logsumexp(0) - math.log(n), "exact")
+
+    def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
+        D, count = self.space.dims, len(self.ranks)
+        u = torch.rand(n, D + 1, generator=generator, device=self.device)
+        x = torch.zeros(n, D, dtype=torch.long, device=self.device)
+        mine = (u[:, D] * count).long()  # each sample comes from one ordering
+        dtype = torch.int64 if self.space.kind == "tokens" else torch.float32
+        for rank in range(D):
+            for o in range(count):
+                d = int((self.ranks[o] == rank).nonzero())
+                found = inverse_cdf(self.logits(x, y, o)[:, d], u[:, d])
+                x[:, d] = torch.where(mine == o, found, x[:, d])
+            yield x.view(n, *self.space.shape).to(dtype)

@@ -1,0 +1,172 @@
+"""Deep energy-based model, p(x) = exp(-E(x)) / Z (LeCun et al. 2006), a classifier as well.
+
+E(x, y) = f(x)[y] - log N(x; m, s^2), f a network: a tilt of the Gaussian fitted to the data, so
+that Z exists. Over classes, p(y given x) = softmax(-f(x)), and the energy without a class is
+-log sum_y exp(-E(x, y)) (Grathwohl et al. 2020, Eqs. 5 to 7).
+
+Objectives: `contrastive`, the maximum-likelihood gradient with persistent Langevin chains (Du and
+Mordatch 2019; Nijkamp et al. 2019), Metropolis-adjusted here, and now and then moved to proposals
+from the Gaussian; `score`, denoising score matching (Vincent 2011), which learns the density of
+the data blurred by `sigma`. Within, u = (x - m) / s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pangen.errors import PangenError
+from pangen.likelihoods import log_normal
+from pangen.model import GenerativeModel, last
+from pangen.networks.roles import Encoder
+from pangen.samplers.annealing import annealed_walk, log_z_interval
+from pangen.samplers.diagnostics import check_gap
+from pangen.samplers.langevin import MALA, FromNormal, Independence
+from pangen.space import Batch, LogProb, Loss, Progress, Space
+
+ACCEPTANCE = 0.57
+"""Of Langevin proposals, sought by moving the step (Roberts and Rosenthal 1998)."""
+
+
+class EBM(GenerativeModel):
+    """An energy over real vectors, or over images on a grid, whose cells training fills with noise.
+
+    Args:
+        objective: how the energy is learnt.
+        width: of the network.
+        chains: persistent chains, a replay buffer that moves as a whole.
+        k: Langevin steps of the chains at each step of training.
+        sigma: noise of score matching, in standard deviations of the data; the first Langevin
+            step is its square.
+        level: weight of the square of the mean energies, whose level the data leave open. (Squares
+            of each energy, as Du and Mordatch have them, would flatten the density.)
+        sweeps: Langevin steps to a sample, the first half of them annealed from the Gaussian.
+        temperatures: of annealed importance sampling for log Z, which runs
+        weights: chains each way.
+    """
+
+    training_defaults: ClassVar = {"lr": 2e-3, "ema": 0.998, "batch": 512}
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        objective: Literal["contrastive", "score"] = "contrastive",
+        width: int = 128,
+        chains: int = 1024,
+        k: int = 5,
+        sigma: float = 0.1,
+        level: float = 1e-3,
+        sweeps: int = 200,
+        temperatures: int = 100,
+        weights: int = 256,
+    ) -> None:
+        super().__init__(space)
+        if space.kind != "real":
+            raise PangenError("an ebm needs vectors or grey levels; for binary data choose rbm or boltzmann.")
+        self.objective, self.k, self.sigma, self.level = objective, k, sigma, level
+        self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
+        self.cell = 2 / (space.levels - 1) if space.is_grid else 0.0
+        self.net = Encoder(replace(space, condition=None), max(space.classes, 1), width)
+        self.register_buffer("m", torch.zeros(space.shape))
+        self.register_buffer("s", torch.ones(space.shape))
+        kept = chains if objective == "contrastive" else 0
+        self.register_buffer("chains", torch.zeros(kept, *space.shape))
+        self.register_buffer("step", torch.tensor(sigma**2))
+        self.register_buffer("log_z", torch.full((space.classes + 1,), math.nan))  # unknown until `calibrate`
+
+    @torch.no_grad()
+    def initialize(self, batch: Batch) -> None:
+        """The Gaussian at the data's moments, chains in it."""
+        self.m.copy_(batch.x.mean(0))
+        self.s.copy_((batch.x.var(0, correction=0) + self.cell**2 / 12).sqrt().clamp(min=1e-2))
+        self.chains.copy_(torch.randn_like(self.chains))
+
+    # -- the distribution -----------------------------------------------------------------------
+
+    def tilt(self, u: Tensor, y: Tensor | None = None) -> Tensor:
+        """f of class y, or of all classes together where y is None or null, `(B,)`."""
+        f = self.net(u)
+        f = torch.cat([f, -(-f).logsumexp(1, keepdim=True)], 1)
+        return f[:, -1] if y is None else f.gather(1, y[:, None])[:, 0]
+
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """E(x, y), or E(x), in nats `(B,)`."""
+        return self.tilt((x - self.m) / self.s, y) - log_normal(x, self.m, self.s.log())
+
+    def log_prob(
+        self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> LogProb:
+        """On a grid, the density at the middle of the cell times its volume."""
+        log_z = self.log_z[-1] if y is None else self.log_z[y]
+        volume = self.space.dims * math.log(self.cell) if self.cell else 0.0
+        return LogProb(volume - self.energy(x, y) - log_z, "estimate")
+
+    @torch.no_grad()
+    def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
+        """log Z, its pessimistic end, and that of each class: Z_y = Z E[p(y given x)] over the model."""
+        path = self._path()
+        u = last(annealed_walk(path, self.weights, self.sweeps, generator))
+        temperatures = self.temperatures if thorough else max(self.temperatures // 5, 2)
+        log_z = log_z_interval(path, u, temperatures, generator).pessimistic
+        shares = (-self.net(u)).log_softmax(1).logsumexp(0) - math.log(len(u))
+        self.log_z.copy_(log_z + torch.cat([shares, shares.new_zeros(1)])[-len(self.log_z) :])
+
+    def _path(self, y: Tensor | None = None) -> FromNormal:
+        """From the Gaussian to the model, in u."""
+        return FromNormal(self.tilt, self.space.shape, self.step, y)
+
+    # -- learning and sampling ------------------------------------------------------------------
+
+    def loss(self, batch: Batch, progress: Progress) -> Loss:
+        noise = self.cell * (torch.rand_like(batch.x) - 0.5)
+        u = (batch.x + noise - self.m) / self.s
+        return (
+            self._score(u, batch.y) if self.objective == "score" else self._contrastive(u, batch.y, progress)
+        )
+
+    def _contrastive(self, u: Tensor, y: Tensor | None, progress: Progress) -> Loss:
+        """E(data) - E(chains), whose gradient is that of -log p(x, y) (Du and Mordatch, Eq. 2)."""
+        chain = self._advance()
+        data, model = self.tilt(u, y).mean(), self.tilt(chain).mean()
+        check_gap(data - model, self.space.dims, progress)
+        level = data.square() + model.square()
+        terms = {"energy of data": data, "energy of chains": model, "langevin step": self.step}
+        return Loss(data - model + self.level * level, terms)
+
+    @torch.no_grad()
+    def _advance(self) -> Tensor:
+        """The chains after k Langevin steps and one proposal from the Gaussian; moves the step."""
+        path, u, taken = self._path(), self.chains, []
+        for state in MALA(self.step, self.k)(path, u, generator=None):
+            u = state.x
+            taken.append(state.accepted.float().mean())
+        u = last(Independence()(path, u, generator=None)).x
+        if self.training:
+            self.chains.copy_(u)
+            self.step.mul_(torch.exp(0.1 * (torch.stack(taken).mean() - ACCEPTANCE)))
+        return u
+
+    def _score(self, u: Tensor, y: Tensor | None) -> Loss:
+        """|sigma score(u + sigma e) + e|^2 / 2 (Vincent, Eq. 11), and -log p(y given x)."""
+        e = torch.randn_like(u)
+        with torch.enable_grad():
+            noisy = (u + self.sigma * e).requires_grad_()
+            (slope,) = torch.autograd.grad(self._path().energy(noisy).sum(), noisy, create_graph=True)
+        match = (e - self.sigma * slope).flatten(1).square().sum(1).mean() / 2
+        if y is None:
+            return Loss(match, {"score": match})
+        label = cross_entropy(-self.net(noisy), y)
+        return Loss(match + label, {"score": match, "label": label})
+
+    def trajectory(
+        self, n: int, y: Tensor | None = None, *, generator: torch.Generator, sweeps: int | None = None
+    ) -> Iterator[Tensor]:
+        for u in annealed_walk(self._path(y), n, sweeps or self.sweeps, generator):
+            yield self.m + self.s * u

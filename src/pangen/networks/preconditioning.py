@@ -1,0 +1,109 @@
+"""A denoiser around a network: the part of the estimate that is known in closed form is not learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pangen.networks.roles import Denoiser
+from pangen.space import Space
+
+Coefficients = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Noise levels of data of variance 1 to (c_skip, c_out)."""
+
+
+def predict_x0(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """The network's output is the clean example."""
+    return torch.zeros_like(sigma), torch.ones_like(sigma)
+
+
+def predict_eps(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """The network's output is the noise: x0 = x - sigma eps (Ho et al. 2020)."""
+    return torch.ones_like(sigma), -sigma
+
+
+def predict_v(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """v = (eps - sigma x0) / sqrt(1 + sigma^2), of variance 1 at every level (Salimans and Ho 2022)."""
+    return 1 / (1 + sigma**2), -sigma / (1 + sigma**2).sqrt()
+
+
+class Preconditioned(nn.Module):
+    """x0 = c_skip(sigma) x + c_out(sigma) net(x / sqrt(1 + sigma^2), log(sigma) / 4, y).
+
+    In these units, `unit(x)`, the data has mean 0 and variance 1, as `measure` found it
+    (Karras et al. 2022, Eq. 7).
+    """
+
+    def __init__(self, space: Space, width: int, coefficients: Coefficients, **settings: float) -> None:
+        super().__init__()
+        self.coefficients = coefficients
+        self.net = Denoiser(space, width, **settings)
+        self.register_buffer("mean", torch.zeros(space.shape))
+        self.register_buffer("scale", torch.tensor(1.0))
+
+    def measure(self, x: Tensor) -> None:
+        """Take the mean of each dimension and one scale for all from examples."""
+        self.mean.copy_(x.mean(0))
+        self.scale.copy_((x - self.mean).square().mean().sqrt().clamp(min=1e-6))
+
+    def unit(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+    def data(self, x: Tensor) -> Tensor:
+        """The inverse of `unit`."""
+        return self.mean + self.scale * x
+
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, all in data units of 1."""
+        level = column(sigma, x)
+        c_skip, c_out = self.coefficients(level)
+        out = self.net(x / (1 + level**2).sqrt(), sigma.log() / 4, y)
+        return c_skip * x + c_out * out
+
+
+def column(sigma: Tensor, x: Tensor) -> Tensor:
+    """`(B,)` shaped to multiply `(B, *shape)`."""
+    return sigma.view(-1, *[1] * (x.ndim - 1))
+
+
+class ErrorByLevel(nn.Module):
+    """Mean squared error of an estimate, for each dimension and noise level, as met in training.
+
+    Kept relative to sigma^2, in bins of equal width in log(sigma), each a running mean over about
+    500 examples. It starts at the error of the best estimate for Gaussian data of variance 1.
+    """
+
+    MEMORY, LEAST = 500, 0.05
+
+    def __init__(self, shape: tuple[int, ...], bins: int = 32) -> None:
+        super().__init__()
+        self.register_buffer("ends", torch.tensor([0.01, 50.0]))
+        self.register_buffer("relative", torch.ones(bins, *shape))
+
+    def span(self, low: Tensor, high: Tensor) -> None:
+        """Start anew, for noise levels from `low` to `high`."""
+        self.ends.copy_(torch.stack([low, high]))
+        at = torch.linspace(0, 1, len(self.relative), device=self.ends.device)
+        sigma = column(low * (high / low) ** at, self.relative)
+        self.relative.copy_((1 / (1 + sigma**2)).expand_as(self.relative))
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        """Mean squared error `(*shape)` at one noise level."""
+        return sigma**2 * self.relative[self._bin(sigma)].to(sigma.dtype)
+
+    @torch.no_grad()
+    def update(self, error: Tensor, sigma: Tensor) -> None:
+        """Take in errors `(B, *shape)` of estimates at noise `sigma` `(B,)`."""
+        chosen = nn.functional.one_hot(self._bin(sigma), len(self.relative)).to(error.dtype)
+        count = chosen.sum(0)
+        relative = (error / column(sigma, error)).square().flatten(1)
+        mean = (chosen.T @ relative) / count.clamp(min=1)[:, None]
+        share = 1 - (1 - 1 / self.MEMORY) ** count
+        self.relative.lerp_(mean.view_as(self.relative).clamp(min=self.LEAST), column(share, error))
+
+    def _bin(self, sigma: Tensor) -> Tensor:
+        low, high = self.ends
+        at = (sigma / low).log() / (high / low).log()
+        return (at * (len(self.relative) - 1)).round().long().clamp(0, len(self.relative) - 1)

@@ -1,0 +1,66 @@
+"""Markov chains: block Gibbs sampling, and annealed importance sampling for normalising constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Draw = Callable[[Tensor, torch.Generator | None], Tensor]
+"""Draws one block of variables given the other, row by row."""
+
+
+def block_gibbs(
+    v: Tensor, draw_h: Draw, draw_v: Draw, sweeps: int, generator: torch.Generator | None = None
+) -> Iterator[Tensor]:
+    """Alternate h ~ p(h given v) and v ~ p(v given h); yields v after each sweep."""
+    for _ in range(sweeps):
+        v = draw_v(draw_h(v, generator), generator)
+        yield v
+
+
+def binomial(p: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Successes among `count` trials of probability `p`, elementwise; of the dtype of `p`."""
+    hits = torch.zeros_like(p)
+    block = max(1, min(count, 2**22 // max(p.numel(), 1)))  # trials held in memory at once
+    for start in range(0, count, block):
+        trials = (min(block, count - start), *p.shape)
+        hits += (torch.rand(trials, generator=generator, device=p.device, dtype=p.dtype) < p).sum(0)
+    return hits
+
+
+class Annealed(Protocol):
+    """Unnormalised densities p_beta from one with a known constant (beta 0) to that asked for (beta 1)."""
+
+    log_z0: Tensor
+    """Log normalising constant at beta = 0."""
+
+    def start(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` exact samples at beta = 0."""
+        ...
+
+    def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
+        """log p_following(x) - log p_beta(x) `(n,)`."""
+        ...
+
+    def move(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
+        """One step of a Markov chain that leaves p_beta invariant."""
+        ...
+
+
+def annealed_importance(path: Annealed, n: int, temperatures: int, generator: torch.Generator) -> Tensor:
+    """Log importance weights `(n,)`; the mean of their exponentials estimates Z (Neal 2001).
+
+    The estimate of Z is unbiased, so that of log Z is too low on average. Temperatures lie denser
+    towards beta = 1, where modes part and the weights vary most.
+    """
+    x = path.start(n, generator)
+    log_w = torch.zeros(n, device=x.device)
+    betas = (1 - torch.linspace(1, 0, temperatures, dtype=torch.float64) ** 2).tolist()
+    for beta, following in pairwise(betas):
+        log_w += path.log_ratio(x, beta, following)
+        x = path.move(x, following, generator)
+    return path.log_z0 + log_w

@@ -1,0 +1,140 @@
+"""README and docs are true: what they list is what there is, and all they show runs, with tiny budgets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from generate import ROOT, generated, pages
+from PIL import Image
+
+from pangen import registry
+from pangen.cli.main import main
+
+SMALLER = [
+    (r"--budget \w+", "--steps 3"),  # on the command line
+    (r"budget=\d+", "steps=3"),  # in Python
+    (r"\.sample\((100|1000)\b", ".sample(8"),
+    (r"-n 64\b", "-n 3"),
+]
+"""What is written for people, and what runs here in its place."""
+MAKE = {"demo", "test", "docs", "lint"}
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    page: Path
+    language: str
+    title: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    fence = r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$'
+    for found in re.finditer(fence, page.read_text(), flags=re.MULTILINE | re.DOTALL):
+        yield Block(page, found[1], found[2] or "", found[3])
+
+
+def smaller(text: str) -> str:
+    for pattern, replacement in SMALLER:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files that the pages speak of; models installed there are known."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        path = tmp_path / "photos" / ("cats", "dogs")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9 + i % 3, 8, 3), dtype=np.uint8)).save(path)
+    rows = [f"{a:.3f},{b:.3f},{i % 2}" for i, (a, b) in enumerate(rng.normal(size=(60, 2)))]
+    (tmp_path / "table.csv").write_text("height,weight,kind\n" + "\n".join(rows) + "\n")
+    (tmp_path / "book.txt").write_text("It was the best of times, it was the worst of times. " * 40)
+    (tmp_path / "names.txt").write_text("\n".join(["anna", "ben", "clara", "dora"] * 10) + "\n")
+    registry.entries.cache_clear()
+    before = set(sys.modules)
+    yield tmp_path
+    registry.entries.cache_clear()
+    for name in set(sys.modules) - before:
+        if name.startswith("my_"):
+            del sys.modules[name]
+
+
+def install(place: Path, text: str) -> None:
+    """What `pip install` makes of a package's entry points."""
+    folder = place / "my_package-1.0.dist-info"
+    folder.mkdir(exist_ok=True)
+    lines = ["Metadata-Version: 2.1", "Name: my-package", "Version: 1.0"]
+    (folder / "METADATA").write_text("\n".join(lines) + "\n")
+    groups = tomllib.loads(text)["project"]["entry-points"]
+    parts = [
+        f"[{group}]\n" + "\n".join(f"{k} = {v}" for k, v in points.items())
+        for group, points in groups.items()
+    ]
+    (folder / "entry_points.txt").write_text("\n".join(parts) + "\n")
+    registry.entries.cache_clear()
+
+
+def run_command(line: str) -> None:
+    """One line of a shell block."""
+    words = shlex.split(smaller(line), comments=True)
+    match words:
+        case ["make", target]:
+            assert target in MAKE
+            assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+        case ["pip", "install", "-c", constraints, "-e", "."]:
+            assert (ROOT / constraints).exists()
+        case ["pangen", *argv]:
+            assert main(argv) == 0, line
+        case _:
+            pytest.fail(f"no test knows how to run: {line}")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_generated_parts_are_current(page):
+    """`python tests/docs/generate.py` brings them up to date."""
+    assert generated(page.read_text()) == page.read_text()
+
+
+@pytest.mark.parametrize("page", [p for p in pages() if any(blocks(p))], ids=lambda page: page.name)
+def test_all_that_a_page_shows_runs(page, place, quick_features, capsys):
+    names: dict[str, object] = {}
+    for block in blocks(page):
+        if block.title:
+            (place / block.title).write_text(block.text)
+        elif block.language == "console":
+            lines = [line for line in block.text.splitlines() if line]
+            assert all(line.startswith("$ ") for line in lines)
+            for line in lines:
+                run_command(line.removeprefix("$ "))
+        elif block.language == "python":
+            exec(compile(smaller(block.text), f"{page.name}", "exec"), names)
+        elif block.language == "toml":
+            install(place, block.text)
+        else:
+            assert block.language == "text", f"{page.name}: a block in {block.language} is not tested"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_between_files_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        path = page.parent / target
+        assert path.exists() or target == "docs/assets/samples.png", target
+
+
+def test_every_page_is_in_the_navigation():
+    config = tomllib.loads((ROOT / "zensical.toml").read_text())
+    listed = {name for item in config["project"]["nav"] for name in item.values()}
+    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")}
