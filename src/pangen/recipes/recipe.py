@@ -42,8 +42,10 @@ class Training:
     batch: int = 128
     accumulate: int = 1
     """Micro-batches a step; they are pieces of `batch`."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    """Of AdamW; plain SGD takes the first as its momentum."""
     weight_decay: float = 0.0
     clip: float | None = 1.0
     """Largest gradient norm of a player; None: no clipping."""

@@ -18,7 +18,7 @@ def save_checkpoint(path: Path, state: State) -> None:
     tensors |= {f"best/{k}": v for k, v in state.best.weights.items()}
     for player, optimizer in state.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments.items()}
+            tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments.items() if v is not None}
     best = {"step": state.best.step, "score": state.best.score} if state.best.weights else None
     facts = {"step": state.step, "seconds": state.seconds, "best": best}
     write_tensors(path, tensors, facts)

@@ -15,13 +15,15 @@ from pangen.space import Progress
 def make_optimizers(
     players: Mapping[str, list[nn.Parameter]], settings: Training
 ) -> dict[str, torch.optim.Optimizer]:
-    """One AdamW for each player."""
-    return {
-        name: torch.optim.AdamW(
-            parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
-        for name, parameters in players.items()
-    }
+    """One optimizer for each player."""
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+
+    def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        if settings.optimizer == "sgd":
+            return torch.optim.SGD(parameters, momentum=settings.betas[0], **common)
+        return torch.optim.AdamW(parameters, betas=settings.betas, **common)
+
+    return {name: make(parameters) for name, parameters in players.items()}
 
 
 def rate(progress: Progress, settings: Training) -> float:

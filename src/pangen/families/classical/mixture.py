@@ -22,8 +22,9 @@ from pangen.space import Batch, LogProb, Space
 
 POINTS, JUDGES, WORK = 20_000, 2000, 1.3e10
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
-RIDGES = (1e-5, 1e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4)
-"""Added to every variance, in units of the data's mean variance; the search starts from the third."""
+RIDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4)
+MIDDLE = 5
+"""Added to every variance, in units of the data's mean variance, and where that search starts."""
 
 Covariance = Literal["full", "diag"]
 
@@ -87,7 +88,7 @@ class Mixture(GenerativeModel):
                 work = sum(map(len, groups)) * K * x.shape[1] ** (2 if covariance == "full" else 1)
                 if misses == 2 or (not asked and K > 1 and (work > WORK or least < 5 * K)):
                     break
-                misses = 0 if better(covariance, K, 2) else misses + 1
+                misses = 0 if better(covariance, K, MIDDLE) else misses + 1
             for step in (1, -1):
                 _, K, i = best(covariance)
                 while 0 <= i + step < len(RIDGES) and better(covariance, K, i + step):

@@ -21,13 +21,16 @@ from pangen.space import Batch, Loss, Progress, Space
 
 LOWEST, HIGHEST = 0.01, 50.0
 """Ends of the path, in standard deviations of the data."""
+WIDTH = 0.3
+"""sigma_data of the skip: less than 1, as noise that it lets through must be learnt away."""
 MEAN, STD = -0.4, 2.0
 """Of log(sigma) in training."""
 
 
 def boundary(sigma: Tensor) -> tuple[Tensor, Tensor]:
     """c_skip and c_out that make f(x, sigma_min) = x exact (Song et al. 2023, Appendix C)."""
-    return 1 / (1 + (sigma - LOWEST) ** 2), (sigma - LOWEST) / (1 + sigma**2).sqrt()
+    c_skip = WIDTH**2 / ((sigma - LOWEST) ** 2 + WIDTH**2)
+    return c_skip, WIDTH * (sigma - LOWEST) / (sigma**2 + WIDTH**2).sqrt()
 
 
 class Consistency(GenerativeModel):
