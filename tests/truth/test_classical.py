@@ -53,7 +53,7 @@ def test_independent_counts():
     space = Space("tokens", (2,), levels=3, condition=class_space(2))
     x = torch.tensor([[0, 1], [0, 2], [2, 2], [1, 0]])
     train = Batch(x, torch.tensor([0, 0, 0, 1]))
-    model = fitted(Independent, space, train, train)
+    model = fitted(Independent, space, train, train, smoothing=1.0)
     point = torch.tensor([[0, 2]])
     expected = {0: 3 / 6 * 3 / 6, 1: 1 / 4 * 1 / 4, 2: 3 / 7 * 3 / 7}
     for y, p in expected.items():

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import cycle
 from typing import Literal
 
 import torch
@@ -16,6 +18,8 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle, softplus
 
 from pangen.networks.conv import ResNet
 from pangen.networks.mlp import MLP
+from pangen.networks.roles import Condition
+from pangen.space import Space
 
 BaseName = Literal["normal", "logistic"]
 
@@ -140,21 +144,22 @@ class Coupling(Transform):
     """Moves the dimensions where `mask` is 0, by what the network makes of those where it is 1.
 
     `mask` has the shape of one example. `net` maps the masked example and the context to
-    `(B, k, *shape)`, k parameters for each dimension.
+    `(B, k, *shape)`: k parameters for each dimension.
     """
 
     def __init__(self, mask: Tensor, net: nn.Module) -> None:
         super().__init__()
         self.register_buffer("mask", mask.float().contiguous())
-        self.register_buffer("moved", 1 - mask.float())
+        self.register_buffer("moved", 1 - self.mask)
         self.net = net
 
     def parameters_of(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+        """The k parameters, each `(B, *shape)`; x or z give the same."""
         return self.net(x * self.mask, context).unbind(1)
 
 
 class AdditiveCoupling(Coupling):
-    """z = x + t, volume preserving (Dinh et al. 2015, Eqs. 8 and 9)."""
+    """z = x + t, volume preserving (Dinh et al. 2015, Section 3.2)."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         (t,) = self.parameters_of(x, context)
@@ -185,8 +190,11 @@ class AffineCoupling(Coupling):
         return (z - t) * (-s).exp()
 
 
-class CouplingNet(nn.Module):
-    """A coupling's network: `(B, *shape)` and a context `(B, context)` to `(B, k, *shape)`, zero at first."""
+class FlatNet(nn.Module):
+    """A coupling's network that sees all dimensions at once: `(B, *shape)`, context to `(B, k, *shape)`.
+
+    Zero at first. ReLU, because densities with sharp ridges need scales that bend sharply.
+    """
 
     def __init__(
         self,
@@ -196,79 +204,117 @@ class CouplingNet(nn.Module):
         depth: int = 2,
         *,
         context: int = 0,
-        convolutional: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.k, self.convolutional = k, convolutional
-        dims = math.prod(shape)
-        if convolutional:
-            self.net = ResNet(shape[0], k * shape[0], width, depth, condition=context, zero=True)
-        else:
-            self.net = MLP(dims + context, k * dims, width, depth, activation=nn.ReLU, dropout=dropout, zero=True)
+        self.k, dims = k, math.prod(shape)
+        self.net = MLP(dims + context, k * dims, width, depth, activation=nn.ReLU, dropout=dropout, zero=True)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.convolutional:
-            out = self.net(x, context)
-        else:
-            h = x.flatten(1)
-            out = self.net(h if context is None else torch.cat([h, context], 1))
+        h = x.flatten(1)
+        out = self.net(h if context is None else torch.cat([h, context], 1))
         return out.view(len(x), self.k, *x.shape[1:])
 
 
+class ConvNet(nn.Module):
+    """A coupling's network for images, convolutional: the same shapes as `FlatNet`, zero at first."""
+
+    def __init__(
+        self, shape: tuple[int, ...], k: int, width: int, depth: int = 2, *, context: int = 0
+    ) -> None:
+        super().__init__()
+        self.k = k
+        self.net = ResNet(shape[0], k * shape[0], width, depth, condition=context, zero=True)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.net(x, context).unflatten(1, (self.k, -1))
+
+
 def checkerboard(shape: tuple[int, ...], parity: int) -> Tensor:
-    """A mask of alternating entries of a vector, or alternating pixels of an image of any size."""
-    index = sum(torch.meshgrid(*(torch.arange(n) for n in shape[-2:]), indexing="ij"))
+    """A mask of every other entry of a vector, or every other pixel of an image of any size."""
+    return _every_other(sum(torch.meshgrid(*map(torch.arange, shape[-2:]), indexing="ij")), parity, shape)
+
+
+def stripes(shape: tuple[int, ...], parity: int, axis: int) -> Tensor:
+    """A mask of every other index along one axis: rows, columns or channels."""
+    index = torch.arange(shape[axis]).view([-1 if i == axis else 1 for i in range(len(shape))])
+    return _every_other(index, parity, shape)
+
+
+def halves(shape: tuple[int, ...], parity: int) -> Tensor:
+    """A mask of the first half of the channels, or of a vector's entries, or of the second half."""
+    index = (torch.arange(shape[0]) >= shape[0] // 2).long().view(-1, *[1] * (len(shape) - 1))
+    return _every_other(index, parity, shape)
+
+
+def _every_other(index: Tensor, parity: int, shape: tuple[int, ...]) -> Tensor:
     return ((index + parity) % 2).float().expand(shape)
 
 
-def half_channels(shape: tuple[int, ...], parity: int) -> Tensor:
-    """A mask of the first half of the channels, or of the second."""
-    first = torch.arange(shape[0]) < shape[0] // 2
-    return (first if parity else ~first).float().view(-1, *[1] * (len(shape) - 1)).expand(shape)
+def mask_pairs(shape: tuple[int, ...], n: int) -> list[tuple[Tensor, Tensor]]:
+    """n complementary pairs of masks, each cutting the dimensions another way.
+
+    An image of any size: checkerboard, rows, columns. (The last two are channels of a squeezed
+    image.) A vector: odd and even entries, first and second half.
+    """
+    cuts = [checkerboard, halves]
+    if len(shape) == 3:
+        cuts = [checkerboard, partial(stripes, axis=1), partial(stripes, axis=2)]
+    return [(cut(shape, 0), cut(shape, 1)) for _, cut in zip(range(n), cycle(cuts), strict=False)]
 
 
 class Flow(nn.Module):
-    """The density and the sampler that a base and a transform of it make.
+    """The conditional density and sampler that a base and a transform of it make over a space.
 
     Each block maps examples to tensors of the same shape, so that states between blocks are
-    examples on their way; z is `(B, dims)` outside.
+    examples on their way; outside, z is `(B, dims)`.
+
+    Args:
+        context: entries of the class embedding that every block is told; unused without classes.
     """
 
-    def __init__(self, shape: tuple[int, ...], blocks: Iterable[Transform], base: BaseName = "normal") -> None:
+    def __init__(
+        self, space: Space, blocks: Iterable[Transform], context: int, base: BaseName = "normal"
+    ) -> None:
         super().__init__()
-        self.shape, self.base = shape, base
+        self.shape, self.base = space.shape, base
+        self.condition = Condition(space, context) if space.classes else None
         self.transform = Compose(*blocks)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """log p(x given context) `(B,)` in nats."""
-        z, log_det = self.transform(x, context)
+    def context(self, y: Tensor | None, n: int) -> Tensor | None:
+        return None if self.condition is None else self.condition(y, n)
+
+    def initialize(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Data-dependent start of every block on examples x."""
+        self.transform.initialize(x, self.context(y, len(x)))
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """log p(x given y) `(B,)` in nats."""
+        z, log_det = self.transform(x, self.context(y, len(x)))
         return base_log_prob(self.base, z) + log_det
 
-    def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """z `(B, dims)`."""
-        return self.transform(x, context)[0].flatten(1)
+        return self.transform(x, self.context(y, len(x)))[0].flatten(1)
 
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """x `(B, *shape)`."""
-        return self.transform.inverse(z.view(-1, *self.shape), context)
+        return self.transform.inverse(z.view(-1, *self.shape), self.context(y, len(z)))
 
-    def states(self, n: int, context: Tensor | None, generator: torch.Generator) -> Iterator[Tensor]:
+    def states(self, n: int, y: Tensor | None, generator: torch.Generator) -> Iterator[Tensor]:
         """Noise z, the states on its way through the blocks, and the sample x, each `(n, *shape)`."""
         z = base_sample(self.base, (n, *self.shape), generator)
         yield z
         for block in reversed(self.transform.parts):
-            z = block.inverse(z, context)
+            z = block.inverse(z, self.context(y, n))
             yield z
 
 
 def base_log_prob(base: BaseName, z: Tensor) -> Tensor:
     """log-density `(B,)` of independent dimensions with mean 0 and scale 1."""
     if base == "logistic":
-        each = -softplus(z) - softplus(-z)
-    else:
-        each = -(z**2 + math.log(2 * math.pi)) / 2
-    return each.flatten(1).sum(1)
+        return (-softplus(z) - softplus(-z)).flatten(1).sum(1)
+    return -(z**2 + math.log(2 * math.pi)).flatten(1).sum(1) / 2
 
 
 def base_sample(base: BaseName, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

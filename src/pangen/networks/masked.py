@@ -32,7 +32,7 @@ class MaskedResidual(nn.Module):
 
     In ordering o, dimension d has rank `ranks[o, d]`; its output sees the inputs of smaller rank
     and the context. Hidden unit k has degree m(k) in 0 .. D - 1, evenly spread, and sees the
-    inputs of rank below m(k) (Germain et al. 2015, Eqs. 8 to 13; ranks here count from 0).
+    inputs of rank below m(k) (Germain et al. 2015, Section 4; ranks here count from 0).
 
     Args:
         ranks: `(orderings, D)`, each row a permutation of 0 .. D - 1.

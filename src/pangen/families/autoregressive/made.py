@@ -26,7 +26,7 @@ class MADE(GenerativeModel):
     """A categorical distribution for each dimension, in raster order.
 
     Args:
-        width: hidden units.
+        width: half the hidden units, because a dimension sees about half of them.
         depth: residual blocks.
         dropout: of hidden units.
         orderings: 1 is raster order. More add random orders, with the same weights under other

@@ -1,12 +1,13 @@
 """Independent dimensions: p(x) = prod_d p(x_d), each a histogram; given a class, naive Bayes (Maron 1961).
 
-Discrete values have add-one smoothed frequencies. Real values have a histogram of equal bins
-between the extremes, whose number is chosen on validation data, and exponential tails beyond it.
+Discrete values have smoothed frequencies. Real values have a histogram of equal bins between the
+extremes, and exponential tails beyond them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -19,17 +20,19 @@ from pangen.space import Batch, LogProb, Space
 TAIL = 0.01
 """Probability of each of the two tails of a real dimension."""
 BINS = (5, 8, 12, 20, 32, 50, 80, 128)
+SMOOTHING = (1.0, 0.5, 0.2, 0.1)
 
 
 class Independent(GenerativeModel):
     """A histogram for each dimension and class; the null condition has one over all classes.
 
     Args:
-        bins: bins of a real dimension; 0 until they are chosen by `fit_exactly`.
-        smoothing: counts added to each value of a discrete dimension, and to all bins together.
+        bins: bins of a real dimension; 0: the number that is best on validation data.
+        smoothing: counts added to each value of a discrete dimension, and to all bins together;
+            0: what is best on validation data.
     """
 
-    def __init__(self, space: Space, *, bins: int = 0, smoothing: float = 1.0) -> None:
+    def __init__(self, space: Space, *, bins: int = 0, smoothing: float = 0.0) -> None:
         super().__init__(space)
         self.bins, self.smoothing = bins, smoothing
         cells = bins + 2 if space.kind == "real" else space.levels or 2
@@ -38,26 +41,22 @@ class Independent(GenerativeModel):
         self.register_buffer("step", torch.ones(space.dims))
 
     def fit_exactly(self, train: Batch, validation: Batch) -> dict[str, Any]:
-        if self.space.kind != "real":
-            self._count(train)
-            return {}
-        scores = {}
-        for bins in (self.bins,) if self.bins else BINS:
-            self._spread(train.x.flatten(1), bins)
-            self._count(train)
-            scores[bins] = float(self.log_prob(validation.x, validation.y).nats.mean())
-        best = max(scores, key=scores.__getitem__)
-        self._spread(train.x.flatten(1), best)
-        self._count(train)
-        return {"bins": best}
+        bins = [self.bins] if self.bins or self.space.kind != "real" else BINS
+        choices = list(product(bins, [self.smoothing] if self.smoothing else SMOOTHING))
+        scores = []
+        for choice in choices if len(choices) > 1 else ():
+            self._count(train, *choice)
+            scores.append(float(self.log_prob(validation.x, validation.y).nats.mean()))
+        best = choices[scores.index(max(scores))] if scores else choices[0]
+        self._count(train, *best)
+        return {"bins": self.bins, "smoothing": self.smoothing}
 
-    def _spread(self, x: Tensor, bins: int) -> None:
-        """Lay equal bins between the extremes of each dimension."""
-        self.bins = bins
-        self.low, self.step = x.amin(0), (x.amax(0) - x.amin(0)).clamp(min=1e-6) / bins
-        self.log_p = x.new_zeros(self.space.classes + 1, self.space.dims, bins + 2)
-
-    def _count(self, batch: Batch) -> None:
+    def _count(self, batch: Batch, bins: int, smoothing: float) -> None:
+        self.bins, self.smoothing = bins, smoothing
+        if self.space.kind == "real":  # equal bins between the extremes of each dimension
+            x = batch.x.flatten(1)
+            self.low, self.step = x.amin(0), (x.amax(0) - x.amin(0)).clamp(min=1e-6) / bins
+            self.log_p = x.new_zeros(self.space.classes + 1, self.space.dims, bins + 2)
         rows, D, cells = self.log_p.shape
         place = torch.arange(D) * cells + self._cell(batch.x.flatten(1))  # (N, D), in a flat histogram
         counts = torch.zeros(rows, D, cells, dtype=torch.float64)

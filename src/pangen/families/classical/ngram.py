@@ -3,7 +3,7 @@
 p_n(w given c) = (a(cw) - D(a(cw)) + sum_v D(a(cv)) p_{n-1}(w given c')) / sum_v a(cv), where c' is c
 without its first token and p_0 is uniform. For the longest n-grams a counts occurrences; for
 shorter ones it counts the different tokens that come before. D has three values, for counts 1,
-2, and more (Chen and Goodman 1999, Section 3.7).
+2, and more ("modified" in Chen and Goodman 1999).
 """
 
 from __future__ import annotations

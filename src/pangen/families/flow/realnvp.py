@@ -1,84 +1,112 @@
+"""RealNVP: affine couplings with alternating masks (Dinh et al. 2017).
+
+Activation normalisation (Kingma and Dhariwal 2018) stands where the paper has batch
+normalisation, so that no example influences another; log-scales are bounded. All of z has the
+shape of x: the paper's multi-scale outputs are left out.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pangen.model import GenerativeModel
-from pangen.networks.bijections import *
-from pangen.networks.bijections import _shared
-from pangen.networks.roles import Condition, convolutional
-from pangen.space import Batch, Loss, LogProb, Progress, Space
-import math
+from pangen.networks.bijections import (
+    AffineCoupling,
+    Compose,
+    ConvNet,
+    FlatNet,
+    Flow,
+    Inverse,
+    Squeeze,
+    actnorm,
+    checkerboard,
+    halves,
+    mask_pairs,
+)
+from pangen.networks.roles import convolutional
+from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 
 class RealNVP(GenerativeModel):
-    training_defaults = {"lr": 1e-3, "ema": 0.998}
+    """z = f(x) with log p(x) = log N(z; 0, I) + log|det df/dx| (Eqs. 2 and 3).
 
-    def __init__(self, space: Space, *, width: int = 256, couplings: int = 8, depth: int = 2, bound: float = 2.0, dropout: float = 0.0,
-                 masks: str = "checker", norm: str = "each", net: str = "auto", drop_label: float = 0.0, ctx: int = 0, conv_width: int = 32) -> None:
+    Vectors and small images go through perceptrons that see all dimensions at once. Larger images
+    are convolved: checkerboard masks at full size, alternating, where height and width are even,
+    with channel masks on the squeezed image.
+
+    Args:
+        width: units of a coupling's hidden layers; convolutions have an eighth as many channels.
+        pairs: pairs of couplings; each pair moves every dimension once.
+        depth: hidden layers, or residual blocks, of a coupling's network.
+        bound: the largest log-scale of a coupling.
+        dropout: of the hidden units of perceptrons over images, of which there are few for their
+            dimension; vectors have none.
+        blind: share of training examples whose class is hidden, to learn the null condition.
+    """
+
+    training_defaults: ClassVar[dict[str, Any]] = {"lr": 2e-3, "ema": 0.998}
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        width: int = 128,
+        pairs: int = 6,
+        depth: int = 2,
+        bound: float = 2.0,
+        dropout: float = 0.2,
+        blind: float = 0.1,
+    ) -> None:
         super().__init__(space)
-        self.drop_label = drop_label
-        ctx = ctx or width
-        self.condition = Condition(space, ctx) if space.classes else None
-        shape = space.shape
-        conv = convolutional(space) if net == "auto" else net == "conv"
-        kw = dict(context=ctx if space.classes else 0, convolutional=conv, dropout=dropout)
-        w = conv_width if conv else width
-        g = torch.Generator().manual_seed(0)
-        blocks = []
-        def cp(shape, mask):
-            parts = [AffineCoupling(mask, CouplingNet(shape, 2, w, depth, **kw), bound)]
-            if norm == "each":
-                parts.insert(0, actnorm((shape[0], 1, 1) if conv else shape))
-            return parts
-        if norm == "once": blocks.append(actnorm(shape))
-        if conv:
-            sq = shape[1] % 2 == shape[2] % 2 == 0
-            blocks.append(actnorm(shape))
-            for k in range(couplings // 2):
-                blocks.append(Compose(*cp(shape, checkerboard(shape, 0)), *cp(shape, checkerboard(shape, 1))))
-                s4 = (4*shape[0], shape[1]//2, shape[2]//2)
-                if sq: blocks.append(Compose(Squeeze(), *cp(s4, half_channels(s4, 0)), *cp(s4, half_channels(s4, 1)), Inverse(Squeeze())))
+        self.blind = blind
+        context = width if space.classes else 0
+
+        def flat(b: Tensor) -> AffineCoupling:
+            p = dropout if space.is_image else 0.0
+            return AffineCoupling(b, FlatNet(b.shape, 2, width, depth, context=context, dropout=p), bound)
+
+        def conv(b: Tensor) -> AffineCoupling:
+            return AffineCoupling(b, ConvNet(b.shape, 2, width // 8, depth, context=context), bound)
+
+        if convolutional(space):
+            blocks, (C, H, W) = [], space.shape
+            for i in range(pairs):
+                if i % 2 and H % 2 == W % 2 == 0:  # Section 3.6
+                    masks = [halves((4 * C, H // 2, W // 2), k) for k in (0, 1)]
+                    inner = [actnorm((4 * C, 1, 1)), *map(conv, masks)]
+                    blocks.append(Compose(Squeeze(), *inner, Inverse(Squeeze())))
+                else:
+                    masks = [checkerboard(space.shape, k) for k in (0, 1)]
+                    blocks.append(Compose(actnorm((C, 1, 1)), *map(conv, masks)))
         else:
-            for i in range(couplings):
-                if masks == "checker": m = checkerboard(shape, i)
-                elif masks == "random":
-                    if i % 2 == 0:
-                        m0 = (torch.randperm(space.dims, generator=g) < space.dims // 2).float().view(shape)
-                    m = m0 if i % 2 == 0 else 1 - m0
-                elif masks == "mix":
-                    k = (i // 2) % 3
-                    if k == 0: m = checkerboard(shape, i)
-                    else:
-                        idx = torch.arange(shape[-2])[:, None] if k == 1 else torch.arange(shape[-1])[None]
-                        m = ((idx + i) % 2).float().expand(shape)
-                blocks.append(Compose(*cp(shape, m)))
-        if norm != "none":
-            blocks.append(actnorm(shape))
-        self.flow = Flow(shape, blocks)
+            cuts = mask_pairs(space.shape, pairs)
+            blocks = [Compose(actnorm(space.shape), *map(flat, masks)) for masks in cuts]
+        self.flow = Flow(space, blocks, width)
 
-    def context(self, y, n):
-        return None if self.condition is None else self.condition(y, n)
-
-    def initialize(self, batch):
-        self.flow.transform.initialize(batch.x, self.context(batch.y, len(batch.x)))
-
-    def log_prob(self, x, y=None, *, generator=None):
-        return LogProb(self.flow.log_prob(x, self.context(y, len(x))), "exact")
+    def initialize(self, batch: Batch) -> None:
+        self.flow.initialize(batch.x, batch.y)
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        y = batch.y
-        if y is not None and self.drop_label:
-            y = torch.where(torch.rand(len(y)) < self.drop_label, self.space.classes, y)
-        return Loss(-self.log_prob(batch.x, y).nats.mean())
+        x, y = batch
+        if y is not None:
+            y = torch.where(torch.rand(len(y), device=y.device) < self.blind, self.space.classes, y)
+        return Loss(-self.flow.log_prob(x, y).mean())
 
-    def encode(self, x, y=None):
-        return self.flow.encode(x, self.context(y, len(x)))
+    def log_prob(
+        self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> LogProb:
+        return LogProb(self.flow.log_prob(x, y), "exact")
 
-    def decode(self, z, y=None):
-        return self.flow.decode(z, self.context(y, len(z)))
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.flow.encode(x, y)
 
-    def trajectory(self, n, y=None, *, generator):
-        yield from self.flow.states(n, self.context(y, n), generator)
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.flow.decode(z, y)
+
+    def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
+        """z, then what each block makes of it."""
+        return self.flow.states(n, y, generator)
