@@ -134,7 +134,7 @@ _ENTRIES = (
         "estimate",
         "exact when visible or hidden units can be enumerated, annealed importance sampling otherwise",
         ("log_prob", "energy"),
-        "300 Gibbs sweeps",
+        "1000 Gibbs sweeps",
         showcase=True,
     ),
     Entry(
@@ -172,7 +172,7 @@ _ENTRIES = (
         "estimate",
         "a mean-field bound less an annealed estimate of log Z, its pessimistic end taken",
         ("log_prob",),
-        "300 Gibbs sweeps",
+        "1000 Gibbs sweeps",
     ),
     Entry(
         "ae",

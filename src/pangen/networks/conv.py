@@ -141,7 +141,8 @@ class UNet(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+    groups = math.gcd(8, max(channels // 4, 1))  # a group of one channel would forget the condition added to it
+    return nn.GroupNorm(groups, channels)
 
 
 def _pyramid(shape: tuple[int, ...], width: int) -> tuple[list[tuple[int, int]], list[int]]:

@@ -33,13 +33,15 @@ class Preconditioned(nn.Module):
     """x0 = c_skip(sigma) x + c_out(sigma) net(x / sqrt(1 + sigma^2), log(sigma) / 4, y).
 
     In these units, `unit(x)`, the data has mean 0 and variance 1, as `measure` found it
-    (Karras et al. 2022, Eq. 7).
+    (Karras et al. 2022, Eq. 7). `zero`: the network's output is 0 at first.
     """
 
-    def __init__(self, space: Space, width: int, coefficients: Coefficients, **settings: float) -> None:
+    def __init__(self, space: Space, width: int, coefficients: Coefficients, *, zero: bool = True) -> None:
         super().__init__()
         self.coefficients = coefficients
-        self.net = Denoiser(space, width, **settings)
+        self.net = Denoiser(space, width)
+        if not zero:
+            self.net.net.head.reset_parameters()
         self.register_buffer("mean", torch.zeros(space.shape))
         self.register_buffer("scale", torch.tensor(1.0))
 

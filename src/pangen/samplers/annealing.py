@@ -21,6 +21,13 @@ def annealed_walk(path: Annealed, n: int, sweeps: int, generator: torch.Generato
         yield (x := path.move(x, min(1.0, 2 * (i + 1) / sweeps), generator))
 
 
+def gibbs_walk(path: Annealed, n: int, sweeps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """`n` chains of the model from where the path starts, at beta = 1 throughout."""
+    x = path.start(n, generator)
+    for _ in range(sweeps):
+        yield (x := path.move(x, 1.0, generator))
+
+
 class LogZ(NamedTuple):
     """Estimates of log Z that are too low, and too high, on average."""
 
@@ -59,14 +66,18 @@ def log_z_interval(path: Annealed, x: Tensor, temperatures: int, generator: torc
 
 @torch.no_grad()
 def estimate_log_z(
-    path: Annealed, chains: int, sweeps: int, temperatures: int, generator: torch.Generator, *, thorough: bool
+    path: Annealed,
+    chains: int,
+    temperatures: int,
+    generator: torch.Generator,
+    samples: Iterator[Tensor] | None = None,
 ) -> Tensor:
     """log Z as a likelihood should have it: the pessimistic end of the interval.
 
-    Not thorough, it is one way with a fifth of the temperatures: enough to rank weights by.
+    `samples` are the states of `chains` Markov chains, the last of them samples of the model.
+    Without them the estimate is one-sided, at a fifth of the temperatures: enough to rank weights.
     """
-    if not thorough:
+    if samples is None:
         log_w = annealed_importance(path, chains, max(temperatures // 5, 2), generator)
         return log_w.logsumexp(0) - math.log(chains)
-    samples = last(annealed_walk(path, chains, sweeps, generator))
-    return log_z_interval(path, samples, temperatures, generator).pessimistic
+    return log_z_interval(path, last(samples), temperatures, generator).pessimistic

@@ -57,7 +57,7 @@ class Consistency(GenerativeModel):
     ) -> None:
         super().__init__(space)
         self.coarsest, self.finest, self.unlabelled = coarsest, finest, unlabelled
-        self.net = Preconditioned(space, width, boundary)
+        self.net = Preconditioned(space, width, boundary, zero=False)  # else all noise maps to the mean
 
     def initialize(self, batch: Batch) -> None:
         self.net.measure(batch.x)

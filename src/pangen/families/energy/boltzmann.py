@@ -119,9 +119,8 @@ class Boltzmann(GenerativeModel):
             self.log_z.copy_(self.joint().double().log_z())
             return
         path = FromIndependent(self.joint(), self.b_base)
-        self.log_z.copy_(
-            estimate_log_z(path, self.weights, self.sweeps, self.temperatures, generator, thorough=thorough)
-        )
+        walk = annealed_walk(path, self.weights, self.sweeps, generator) if thorough else None
+        self.log_z.copy_(estimate_log_z(path, self.weights, self.temperatures, generator, walk))
 
     # -- learning and sampling ------------------------------------------------------------------
 

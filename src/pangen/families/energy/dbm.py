@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
-from pangen.samplers.annealing import annealed_walk, estimate_log_z
+from pangen.samplers.annealing import estimate_log_z, gibbs_walk
 from pangen.samplers.layered import Counts, FromBaseRates, Layered, Layers
 from pangen.samplers.mcmc import binomial
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -30,12 +30,14 @@ class DBM(GenerativeModel):
         mean_field: rounds of the data's phase.
         k: Gibbs sweeps of the persistent chains in each step; there are
         chains: of them.
-        sweeps: Gibbs sweeps to a sample, the first half of them annealed from independent units.
+        sweeps: Gibbs sweeps from independent units to a sample.
         temperatures: of annealed importance sampling, which runs
         weights: chains each way.
     """
 
-    training_defaults: ClassVar = {"lr": 1e-3, "clip": None, "schedule": "linear", "ema": 0.99}
+    training_defaults: ClassVar = {
+        "optimizer": "sgd", "lr": 0.05, "betas": (0.0, 0.99), "clip": None, "schedule": "linear", "ema": 0.999,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class DBM(GenerativeModel):
         mean_field: int = 10,
         k: int = 1,
         chains: int = 128,
-        sweeps: int = 300,
+        sweeps: int = 1000,
         temperatures: int = 1000,
         weights: int = 64,
     ) -> None:
@@ -107,16 +109,13 @@ class DBM(GenerativeModel):
 
     def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
         """Estimate log Z."""
-        self.log_z.copy_(
-            estimate_log_z(
-                self.path(), self.weights, self.sweeps, self.temperatures, generator, thorough=thorough
-            )
-        )
+        walk = gibbs_walk(self.path(), self.weights, self.sweeps, generator) if thorough else None
+        self.log_z.copy_(estimate_log_z(self.path(), self.weights, self.temperatures, generator, walk))
 
     # -- learning and sampling ------------------------------------------------------------------
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        """E(data) - E(chains), or that of one layer: its gradient is a difference of moments."""
+        """E(data) - E(chains), a bit, or that of one layer: its gradient is a difference of moments."""
         v, depth = self.counts.of(batch.x), len(self.W)
         layer = int(progress.fraction / self.pretrain * depth) if self.pretrain else depth
         if layer < depth:
@@ -129,7 +128,7 @@ class DBM(GenerativeModel):
         if self.training:
             self.chains.copy_(torch.cat(chain, 1))
         low, high = joint.energy(data).mean(), joint.energy(chain).mean()
-        return Loss(low - high, {"energy of data": low, "energy of chains": high})
+        return Loss((low - high) / self.counts.N, {"energy of data": low, "energy of chains": high})
 
     def _greedy(self, v: Tensor, layer: int) -> Loss:
         """CD-1 of two neighbours, the missing layers made up for by doubled inputs (Section 3.1)."""
@@ -142,10 +141,10 @@ class DBM(GenerativeModel):
             seen = binomial(torch.sigmoid(b + down * (binomial(positive, 1) @ W.T)), N)
             negative = torch.sigmoid(c + up * (seen @ W))
         pair = Layered((W,), (b, c), N)
-        return Loss(pair.energy([h, positive]).mean() - pair.energy([seen, negative]).mean())
+        return Loss((pair.energy([h, positive]).mean() - pair.energy([seen, negative]).mean()) / N)
 
     def trajectory(
         self, n: int, y: Tensor | None = None, *, generator: torch.Generator, sweeps: int | None = None
     ) -> Iterator[Tensor]:
-        for s in annealed_walk(self.path(), n, sweeps or self.sweeps, generator):
+        for s in gibbs_walk(self.path(), n, sweeps or self.sweeps, generator):
             yield self.counts.values(s[:, : self.space.dims])

@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel, last
-from pangen.samplers.annealing import annealed_walk, estimate_log_z
+from pangen.samplers.annealing import estimate_log_z, gibbs_walk
 from pangen.samplers.layered import Counts, FromBaseRates, Layered
 from pangen.samplers.mcmc import binomial, block_gibbs
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -33,12 +33,14 @@ class RBM(GenerativeModel):
         width: hidden units.
         k: Gibbs sweeps between data, or the persistent chains, and the negative samples.
         chains: persistent chains (PCD-k); 0 starts at the data each time (CD-k).
-        sweeps: Gibbs sweeps to a sample, the first half of them annealed from independent units.
+        sweeps: Gibbs sweeps from independent units to a sample.
         temperatures: of annealed importance sampling, which runs
         weights: chains each way.
     """
 
-    training_defaults: ClassVar = {"lr": 2e-3, "clip": None, "schedule": "linear", "ema": 0.999}
+    training_defaults: ClassVar = {
+        "optimizer": "sgd", "lr": 0.1, "betas": (0.0, 0.99), "clip": None, "schedule": "linear", "ema": 0.999,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class RBM(GenerativeModel):
         width: int = 128,
         k: int = 1,
         chains: int = 128,
-        sweeps: int = 300,
+        sweeps: int = 1000,
         temperatures: int = 1000,
         weights: int = 100,
     ) -> None:
@@ -103,10 +105,9 @@ class RBM(GenerativeModel):
     def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
         """Estimate log Z, unless it can be summed."""
         if self._log_z_exact() is None:
-            found = estimate_log_z(
-                self.path(), self.weights, self.sweeps, self.temperatures, generator, thorough=thorough
-            )
-            self.log_z.copy_(found)
+            path = self.path()
+            walk = gibbs_walk(path, self.weights, self.sweeps, generator) if thorough else None
+            self.log_z.copy_(estimate_log_z(path, self.weights, self.temperatures, generator, walk))
 
     def _log_z_exact(self) -> Tensor | None:
         visible, hidden = self.W.shape
@@ -120,18 +121,18 @@ class RBM(GenerativeModel):
     # -- learning and sampling ------------------------------------------------------------------
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        """F(data) - F(chain): its gradient is the difference of moments <dE>_data - <dE>_model."""
+        """F(data) - F(chain), a bit: its gradient is the difference of moments <dE>_data - <dE>_model."""
         v = self.counts.of(batch.x)
         chain = last(block_gibbs(self.chains if len(self.chains) else v, self.draw_h, self.draw_v, self.k))
         if self.training and len(self.chains):
             self.chains.copy_(chain)
         data, model = self._free_energy(v).mean(), self._free_energy(chain).mean()
-        return Loss(data - model, {"energy of data": data, "energy of chains": model})
+        return Loss((data - model) / self.N, {"energy of data": data, "energy of chains": model})
 
     def trajectory(
         self, n: int, y: Tensor | None = None, *, generator: torch.Generator, sweeps: int | None = None
     ) -> Iterator[Tensor]:
-        for s in annealed_walk(self.path(), n, sweeps or self.sweeps, generator):
+        for s in gibbs_walk(self.path(), n, sweeps or self.sweeps, generator):
             yield self.counts.values(s[:, : self.space.dims])
 
 
