@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pangen.errors import PangenError
 from pangen.likelihoods import log_normal
 from pangen.model import GenerativeModel, last
+from pangen.networks.fourier import RandomFourier
 from pangen.networks.roles import Encoder
 from pangen.samplers.annealing import annealed_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
@@ -32,6 +32,9 @@ from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 ACCEPTANCE = 0.57
 """Of Langevin proposals, sought by moving the step (Roberts and Rosenthal 1998)."""
+
+FREQUENCY = 2.0
+"""Of the sines and cosines that vectors are seen through, in radians a standard deviation."""
 
 
 class EBM(GenerativeModel):
@@ -73,7 +76,12 @@ class EBM(GenerativeModel):
         self.objective, self.k, self.sigma, self.level = objective, k, sigma, level
         self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
         self.cell = 2 / (space.levels - 1) if space.is_grid else 0.0
-        self.net = Encoder(replace(space, condition=None), max(space.classes, 1), width)
+        outputs = max(space.classes, 1)
+        if space.is_image:
+            self.net = Encoder(Space("real", space.shape), outputs, width)
+        else:
+            waves = RandomFourier(space.dims, width // 2, FREQUENCY)
+            self.net = nn.Sequential(waves, Encoder(Space("real", (waves.outputs,)), outputs, width))
         self.register_buffer("m", torch.zeros(space.shape))
         self.register_buffer("s", torch.ones(space.shape))
         kept = chains if objective == "contrastive" else 0

@@ -27,15 +27,20 @@ class NICE(GenerativeModel):
         blind: share of training examples whose class is hidden, to learn the null condition.
     """
 
-    training_defaults: ClassVar[dict[str, Any]] = {"lr": 2e-3, "ema": 0.998}
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "lr": 4e-3,
+        "betas": (0.9, 0.999),
+        "clip": 10.0,
+        "ema": 0.998,
+    }
 
     def __init__(
         self,
         space: Space,
         *,
         width: int = 128,
-        pairs: int = 2,
-        depth: int = 3,
+        pairs: int = 4,
+        depth: int = 2,
         base: BaseName = "logistic",
         dropout: float = 0.2,
         blind: float = 0.1,

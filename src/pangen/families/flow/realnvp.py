@@ -48,7 +48,9 @@ class RealNVP(GenerativeModel):
         blind: share of training examples whose class is hidden, to learn the null condition.
     """
 
-    training_defaults: ClassVar[dict[str, Any]] = {"lr": 2e-3, "ema": 0.998}
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "lr": 2e-3, "betas": (0.9, 0.999), "batch": 256, "clip": 10.0, "ema": 0.998,
+    }  # fmt: skip
 
     def __init__(
         self,

@@ -1,0 +1,22 @@
+"""Sines and cosines of random projections: what lets a perceptron bend quickly (Rahimi and Recht 2007)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RandomFourier(nn.Module):
+    """`(B, dims)` to `(B, dims + 2 projections)`: x, sin(x.A), cos(x.A), A fixed (Tancik et al. 2020).
+
+    Angles of unit-variance x have standard deviation `frequency` sqrt(2), whatever the dimension.
+    """
+
+    def __init__(self, dims: int, projections: int, frequency: float) -> None:
+        super().__init__()
+        self.outputs = dims + 2 * projections
+        self.register_buffer("A", torch.randn(dims, projections) * frequency * (2 / dims) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        angle = x @ self.A
+        return torch.cat([x, angle.sin(), angle.cos()], 1)
