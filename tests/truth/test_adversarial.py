@@ -15,7 +15,7 @@ START = Progress(0, 10)
 
 def model(game: str = "non-saturating", **settings) -> GAN:
     space = Space("real", (3,), condition=class_space(4))
-    return GAN(space, width=16, latent=2, game=game, **settings)
+    return GAN(space, width=16, noise=2, game=game, **settings)
 
 
 def batch(n: int = 12) -> Batch:
@@ -94,7 +94,7 @@ def test_the_best_critic_measures_the_jensen_shannon_divergence(monkeypatch):
     mix = (p + q) / 2
     divergence = float(torch.trapezoid(p * (p / mix).log() + q * (q / mix).log(), x)) / 2
 
-    gan = GAN(Space("real", (1,)), width=8, latent=1, gamma=0.0)
+    gan = GAN(Space("real", (1,)), width=8, noise=1, gamma=0.0)
     monkeypatch.setattr(gan, "generate", lambda z, y=None: z + shift)
 
     def loss(change) -> float:
@@ -116,7 +116,7 @@ def test_the_best_critic_measures_the_jensen_shannon_divergence(monkeypatch):
 @pytest.mark.parametrize("kind", ["grid", "binary", "real"])
 def test_generated_values_lie_in_the_space(kind):
     space = Space("real", (1, 4, 5), levels=7) if kind == "grid" else Space("binary", (1, 4, 5), levels=2)
-    gan = GAN(Space("real", (5,)) if kind == "real" else space, width=16, latent=4)
+    gan = GAN(Space("real", (5,)) if kind == "real" else space, width=16, noise=4)
     with torch.no_grad():
         gan.generator.net.head.weight.mul_(100)
     x = gan.sample(50)

@@ -204,10 +204,10 @@ def test_a_line_ends_once():
 
 
 def test_training_hides_some_classes():
-    """The null condition is learnt from examples whose class is hidden; with `blind` 1 from all."""
+    """The null condition is learnt from examples whose class is hidden; with `unlabelled` 1 from all."""
     x, y = torch.zeros(16, 1, 2, 2, dtype=torch.long), torch.zeros(16, dtype=torch.long)
     for family in (MADE, GPT):
-        model = shaken(family(GREY, width=16, blind=1.0, dropout=0.0)).train()
+        model = shaken(family(GREY, width=16, unlabelled=1.0, dropout=0.0)).train()
         scale = 1 if family is MADE else GREY.dims
         loss = float(model.loss(Batch(x, y), Progress(0, 1)).total) * scale
         assert abs(loss + float(model.log_prob(x).nats.mean())) < 1e-4

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pangen.errors import PangenError
 from pangen.families.consistency.consistency import LOWEST, Consistency, boundary
 from pangen.families.diffusion.ddpm import DDPM, TARGETS
 from pangen.networks.labels import hide
@@ -368,3 +369,11 @@ def test_the_first_samples_do_not_depend_on_how_many_are_drawn(family):
     model = family(Space("real", (3,)), width=16)
     assert torch.equal(model.sample(5, seed=2), model.sample(70, seed=2)[:5])
     assert math.isfinite(model.sample(1).sum())
+
+
+def test_what_cannot_be_sampled_is_refused():
+    for family in (DDPM, Consistency):
+        with pytest.raises(PangenError, match="0 steps"):
+            family(Space("real", (3,)), width=16).sample(1, steps=0)
+    with pytest.raises(PangenError, match="ancestral"):
+        ddpm().sample(1, sampler="ancestrall")

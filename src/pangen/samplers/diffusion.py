@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pangen.capabilities import HasDenoiser
+from pangen.errors import PangenError
 
 
 def linear(t: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -117,6 +118,7 @@ class Multistep:
         self, model: HasDenoiser, noise: Tensor, y: Tensor | None = None, *, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """From `noise` `(n, *shape)` of variance 1; yields the example after each jump."""
+        _at_least_one(len(self.sigmas))
         x = precise(noise) * self.sigmas[0]
         for sigma, following in zip(self.sigmas, (*self.sigmas[1:], 0.0), strict=True):
             x0 = _denoised(model, x, x.new_tensor(sigma), y, noise)
@@ -130,6 +132,7 @@ def precise(x: Tensor) -> Tensor:
 
 
 def _start(noise: Tensor, model: HasDenoiser, steps: int, rho: float) -> tuple[Tensor, Tensor]:
+    _at_least_one(steps)
     levels = spaced(steps, model.sigma_min, model.sigma_max, rho)
     x = precise(noise) * model.sigma_max
     return x, torch.cat([levels, levels.new_zeros(1)]).to(x.dtype).to(x.device)
@@ -141,3 +144,8 @@ def _denoised(model: HasDenoiser, x: Tensor, sigma: Tensor, y: Tensor | None, no
 
 def _fresh(noise: Tensor, generator: torch.Generator) -> Tensor:
     return precise(torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype))
+
+
+def _at_least_one(steps: int) -> None:
+    if steps < 1:
+        raise PangenError(f"cannot sample in {steps} steps; ask for at least 1.")

@@ -24,7 +24,7 @@ class GAN(GenerativeModel):
 
     Args:
         width: units of both networks.
-        latent: size of z.
+        noise: size of z.
         game: "non-saturating": D scores each example by itself, and its gradient is penalised on
             real examples; "relativistic": D scores real against generated ones in pairs, and its
             gradient is penalised on both.
@@ -32,7 +32,13 @@ class GAN(GenerativeModel):
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 
-    training_defaults: ClassVar = {"lr": 2e-3, "betas": (0.0, 0.99), "ema": 0.995, "clip": None}
+    training_defaults: ClassVar = {
+        "lr": 2e-3,
+        "betas": (0.0, 0.99),
+        "schedule": "constant",
+        "ema": 0.999,
+        "clip": None,
+    }
     selection = "samples"
 
     def __init__(
@@ -40,15 +46,15 @@ class GAN(GenerativeModel):
         space: Space,
         *,
         width: int = 128,
-        latent: int = 16,
+        noise: int = 16,
         game: Literal["non-saturating", "relativistic"] = "non-saturating",
-        gamma: float = 1.0,
+        gamma: float = 0.3,
         unlabelled: float = 0.1,
     ) -> None:
         super().__init__(space)
-        self.latent, self.relativistic = latent, game == "relativistic"
+        self.noise, self.relativistic = noise, game == "relativistic"
         self.gamma, self.unlabelled = gamma, unlabelled
-        self.generator = Decoder(space, latent, 1, width)
+        self.generator = Decoder(space, noise, 1, width)
         self.discriminator = Encoder(space, 1, width)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -61,7 +67,7 @@ class GAN(GenerativeModel):
         n, y = len(batch.x), hide(batch.y, self.space, self.unlabelled)
         real = batch.x.detach().requires_grad_()
         with torch.no_grad():
-            fake = self.generate(self._noise(n), y)
+            fake = self.generate(self._draw(n), y)
         fake.requires_grad_()
         d_real, d_fake = self.critic(real, y), self.critic(fake, y)
         penalty = gradient_penalty(d_real, real)
@@ -73,7 +79,7 @@ class GAN(GenerativeModel):
         terms = {"loss": loss, "penalty": penalty, "real": d_real.mean(), "fake": d_fake.mean()}
         yield "critic", Loss(loss + self.gamma / 2 * penalty, terms)
 
-        d_fake = self.critic(self.generate(self._noise(n), y), y)
+        d_fake = self.critic(self.generate(self._draw(n), y), y)
         d_real = self.critic(batch.x, y).detach() if self.relativistic else 0.0
         yield "generator", Loss(softplus(d_real - d_fake).mean())
 
@@ -82,18 +88,18 @@ class GAN(GenerativeModel):
         return self.discriminator(x, y)[:, 0]
 
     def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Latent vectors `(B, latent)` to examples, bits as probabilities."""
+        """Latent vectors `(B, noise)` to examples, bits as probabilities."""
         x = self.generator(z, y)[:, 0]
         if self.space.kind == "binary":
             return x.sigmoid()
         return x.tanh() if self.space.is_grid else x
 
     def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
-        x = self.generate(self._noise(n, generator), y)
+        x = self.generate(self._draw(n, generator), y)
         yield x.round() if self.space.kind == "binary" else x
 
-    def _noise(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.randn(n, self.latent, generator=generator, device=self.device)
+    def _draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(n, self.noise, generator=generator, device=self.device)
 
 
 def gradient_penalty(d: Tensor, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, linear, one_hot, pad
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
+from pangen.networks.labels import hide
 from pangen.networks.transformer import Cache, CausalTransformer
 from pangen.samplers.tokens import NextToken, until_end
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -33,7 +34,7 @@ class GPT(GenerativeModel):
         depth: blocks.
         heads: of attention.
         dropout: of the embeddings and of what each block adds.
-        blind: share of training examples whose class is hidden, to learn the null condition.
+        unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 
     training_defaults: ClassVar[dict[str, Any]] = {
@@ -48,13 +49,13 @@ class GPT(GenerativeModel):
         depth: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
-        blind: float = 0.1,
+        unlabelled: float = 0.1,
     ) -> None:
         super().__init__(space)
         if width % heads:
             raise PangenError(f"model.width = {width} is no multiple of model.heads = {heads}; change one.")
         L, K, W = space.dims, space.levels, space.shape[-1]
-        self.blind = blind
+        self.unlabelled = unlabelled
         # how far back the neighbours lie: left, above, above right, above left, the channel before
         offsets = {1, W, W - 1, W + 1, W * space.shape[-2]} if space.is_image else {1}
         self.offsets = sorted(o for o in offsets if 0 < o < max(L, 2))
@@ -107,9 +108,7 @@ class GPT(GenerativeModel):
         return (nats * until_end(x, self.space.end)).sum(1)
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        y = batch.y
-        if y is not None:
-            y = torch.where(torch.rand(len(y), device=y.device) < self.blind, self.space.classes, y)
+        y = hide(batch.y, self.space, self.unlabelled)
         return Loss(-self._nats(batch.x, y).mean() / self.space.dims)
 
     def log_prob(

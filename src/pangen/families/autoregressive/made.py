@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from pangen.model import GenerativeModel
+from pangen.networks.labels import hide
 from pangen.networks.masked import MaskedResidual
 from pangen.samplers.tokens import inverse_cdf
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -31,7 +32,7 @@ class MADE(GenerativeModel):
         dropout: of hidden units.
         orderings: 1 is raster order. More add random orders, with the same weights under other
             masks; the model is then their mixture, p(x) = mean over o of p_o(x).
-        blind: share of training examples whose class is hidden, to learn the null condition.
+        unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 
     training_defaults: ClassVar[dict[str, Any]] = {"lr": 2e-3, "weight_decay": 1.0, "ema": 0.99}
@@ -44,10 +45,10 @@ class MADE(GenerativeModel):
         depth: int = 2,
         dropout: float = 0.5,
         orderings: int = 1,
-        blind: float = 0.1,
+        unlabelled: float = 0.1,
     ) -> None:
         super().__init__(space)
-        self.blind, D, K = blind, space.dims, space.levels or 2
+        self.unlabelled, D, K = unlabelled, space.dims, space.levels or 2
         fixed = torch.Generator().manual_seed(0)
         ranks = torch.stack(
             [torch.arange(D)] + [torch.randperm(D, generator=fixed) for _ in range(orderings - 1)]
@@ -83,9 +84,7 @@ class MADE(GenerativeModel):
         return -cross_entropy(logits.transpose(1, 2), x, reduction="none").sum(1)
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        y = batch.y
-        if y is not None:
-            y = torch.where(torch.rand(len(y), device=y.device) < self.blind, self.space.classes, y)
+        y = hide(batch.y, self.space, self.unlabelled)
         ordering = int(torch.randint(len(self.ranks), ()))
         return Loss(-self._nats(batch.x.flatten(1).long(), y, ordering).mean())
 

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from pangen.errors import unknown
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.preconditioning import (
@@ -115,10 +116,12 @@ class DDPM(GenerativeModel):
         steps: int | None = None,
     ) -> Iterator[Tensor]:
         """`steps` noise levels, `chain` by default."""
-        steps = steps or self.chain
-        how = Ancestral(steps, error=self.error) if sampler == "ancestral" else DDIM(steps)
+        steps = self.chain if steps is None else steps
+        samplers = {"ancestral": Ancestral(steps, error=self.error), "ddim": DDIM(steps)}
+        if sampler not in samplers:
+            raise unknown("sampler", sampler, samplers)
         noise = torch.randn(n, *self.space.shape, generator=generator, device=self.device)
-        for x in how(self, noise, y, generator=generator):
+        for x in samplers[sampler](self, noise, y, generator=generator):
             yield x.round() if self.space.kind == "binary" else x
 
     def log_prob(

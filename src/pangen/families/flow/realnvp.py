@@ -1,8 +1,9 @@
 """RealNVP: affine couplings with alternating masks (Dinh et al. 2017).
 
 Activation normalisation (Kingma and Dhariwal 2018) stands where the paper has batch
-normalisation, so that no example influences another; log-scales are bounded. All of z has the
-shape of x: the paper's multi-scale outputs are left out.
+normalisation, so that no example influences another: before every pair of convolved couplings,
+once before perceptrons. Log-scales are bounded. All of z has the shape of x: the paper's
+multi-scale outputs are left out.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class RealNVP(GenerativeModel):
                     blocks.append(Compose(actnorm((C, 1, 1)), *map(conv, masks)))
         else:
             cuts = mask_pairs(space.shape, pairs)
-            blocks = [Compose(actnorm(space.shape), *map(flat, masks)) for masks in cuts]
+            blocks = [actnorm(space.shape), *(Compose(*map(flat, masks)) for masks in cuts)]
         self.flow = Flow(space, blocks, width)
 
     def initialize(self, batch: Batch) -> None:
