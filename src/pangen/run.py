@@ -20,6 +20,7 @@ from pangen.recipes.recipe import Recipe, build_model
 from pangen.registry import Entry, get
 from pangen.rng import chunks
 from pangen.space import LogProb, weaker
+from pangen.threads import threads
 
 RECIPE, CODEC, CARD = "recipe.json", "codec.json", "card.json"
 WEIGHTS, CHECKPOINT, METRICS = "weights.safetensors", "checkpoint.safetensors", "metrics.jsonl"
@@ -55,7 +56,9 @@ class Run:
         if n < 1:
             raise PangenError(f"cannot draw {n} samples; ask for at least 1.")
         self._check_memory(n)
-        x = self.model.sample(n, self.labels(n, given, seed=seed), seed=seed, **how)
+        y = self.labels(n, given, seed=seed)
+        with threads(self.card.get("threads")):
+            x = self.model.sample(n, y, seed=seed, **how)
         return self.codec.decode(x.cpu())
 
     def labels(
@@ -97,10 +100,11 @@ class Run:
             raise PangenError(
                 f"this {self.entry.name} was trained without labels; it has no log p(x given y)."
             )
-        if y is not None or not self.codec.labels:
-            return self._log_prob(raw, y, seed)
-        prior = self.codec.label_log_prior
-        parts = [self._log_prob(raw, torch.full((len(raw),), c), seed) for c in range(len(prior))]
+        with threads(self.card.get("threads")):
+            if y is not None or not self.codec.labels:
+                return self._log_prob(raw, y, seed)
+            prior = self.codec.label_log_prior
+            parts = [self._log_prob(raw, torch.full((len(raw),), c), seed) for c in range(len(prior))]
         joint = torch.stack([part.nats for part in parts], 1) + prior
         return LogProb(joint.logsumexp(1), parts[0].kind)
 

@@ -226,7 +226,7 @@ def test_realnvp_starts_as_the_gaussian_with_the_datas_diagonal():
 
 @every_model
 def test_the_loss_is_the_mean_of_minus_log_prob(cls, settings):
-    m = model(cls, (5,), blind=0.0, **settings)
+    m = model(cls, (5,), unlabelled=0.0, **settings)
     x, y = normal(6, 5).float(), torch.tensor([0, 1, 2, 0, 1, 2])
     loss = m.loss(Batch(x, y), Progress(0, 1)).total
     assert torch.equal(loss, -m.log_prob(x, y).nats.mean())

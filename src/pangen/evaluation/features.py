@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pangen.data.dataset import Data
 from pangen.rng import generator, seed_of
+from pangen.threads import threads
 
 WIDEST = 32
 GRAMS = 256
@@ -114,7 +115,7 @@ class _Classifier(nn.Module):
 def _classifier(data: Data, dims: int, *, steps: int = 500, batch: int = 128) -> Features:
     """Last hidden layer of a small convolutional classifier, standardised on the training split."""
     top = data.levels - 1
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed_of("feature classifier"))
         net = _Classifier(data.shape, dims, len(data.labels))
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)

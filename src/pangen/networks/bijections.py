@@ -303,10 +303,10 @@ class Flow(nn.Module):
 
     def states(self, n: int, y: Tensor | None, generator: torch.Generator) -> Iterator[Tensor]:
         """Noise z, the states on its way through the blocks, and the sample x, each `(n, *shape)`."""
-        z = base_sample(self.base, (n, *self.shape), generator)
+        z, context = base_sample(self.base, (n, *self.shape), generator), self.context(y, n)
         yield z
         for block in reversed(self.transform.parts):
-            z = block.inverse(z, self.context(y, n))
+            z = block.inverse(z, context)
             yield z
 
 

@@ -10,11 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pangen.codecs import Codec
+from pangen.data.batches import Batches
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
-from pangen.recipes.recipe import Training
+from pangen.recipes.recipe import Recipe, Training, build_model
+from pangen.rng import seed_global
 from pangen.space import Batch, Progress
 from pangen.training.optimizers import make_optimizers, rate
+
+START = 512
+"""Examples for a data-dependent start."""
 
 
 @dataclass
@@ -47,6 +53,15 @@ class State:
     def judged(self) -> GenerativeModel:
         """The model that validation scores: the average if there is one."""
         return self.average or self.model
+
+
+def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.device) -> State:
+    """A model as its recipe makes it, with its data-dependent start."""
+    model = build_model(recipe, codec.space).to(device).train()
+    seed_global(device, "start", recipe.seed)
+    with torch.no_grad():
+        model.initialize(train.first(START))
+    return State.start(model, recipe.training)
 
 
 def train_step(state: State, batch: Batch, settings: Training) -> dict[str, float]:

@@ -8,19 +8,16 @@ multi-scale outputs are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from pangen.model import GenerativeModel
+from pangen.families.flow.flow import FlowModel
 from pangen.networks.bijections import (
     AffineCoupling,
     Compose,
     ConvNet,
     FlatNet,
-    Flow,
     Inverse,
     Squeeze,
     actnorm,
@@ -29,10 +26,10 @@ from pangen.networks.bijections import (
     mask_pairs,
 )
 from pangen.networks.roles import convolutional
-from pangen.space import Batch, LogProb, Loss, Progress, Space
+from pangen.space import Space
 
 
-class RealNVP(GenerativeModel):
+class RealNVP(FlowModel):
     """z = f(x) with log p(x) = log N(z; 0, I) + log|det df/dx| (Eqs. 2 and 3).
 
     Vectors and small images go through perceptrons that see all dimensions at once. Larger images
@@ -46,7 +43,7 @@ class RealNVP(GenerativeModel):
         bound: the largest log-scale of a coupling.
         dropout: of the hidden units of perceptrons over images, of which there are few for their
             dimension; vectors have none.
-        blind: share of training examples whose class is hidden, to learn the null condition.
+        unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 
     training_defaults: ClassVar[dict[str, Any]] = {
@@ -62,10 +59,8 @@ class RealNVP(GenerativeModel):
         depth: int = 2,
         bound: float = 2.0,
         dropout: float = 0.2,
-        blind: float = 0.1,
+        unlabelled: float = 0.1,
     ) -> None:
-        super().__init__(space)
-        self.blind = blind
         context = width if space.classes else 0
 
         def flat(b: Tensor) -> AffineCoupling:
@@ -88,28 +83,4 @@ class RealNVP(GenerativeModel):
         else:
             cuts = mask_pairs(space.shape, pairs)
             blocks = [actnorm(space.shape), *(Compose(*map(flat, masks)) for masks in cuts)]
-        self.flow = Flow(space, blocks, width)
-
-    def initialize(self, batch: Batch) -> None:
-        self.flow.initialize(batch.x, batch.y)
-
-    def loss(self, batch: Batch, progress: Progress) -> Loss:
-        x, y = batch
-        if y is not None:
-            y = torch.where(torch.rand(len(y), device=y.device) < self.blind, self.space.classes, y)
-        return Loss(-self.flow.log_prob(x, y).mean())
-
-    def log_prob(
-        self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> LogProb:
-        return LogProb(self.flow.log_prob(x, y), "exact")
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.flow.encode(x, y)
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.flow.decode(z, y)
-
-    def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
-        """z, then what each block makes of it."""
-        return self.flow.states(n, y, generator)
+        super().__init__(space, blocks, width=width, base="normal", unlabelled=unlabelled)

@@ -1,0 +1,59 @@
+"""How many processor threads: small work is slower on several than on one.
+
+Threads that sleep between two pieces of work, as they must on a machine that others use too, take
+longer to wake than a small layer takes to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pangen.model import GenerativeModel
+    from pangen.space import Batch
+
+WORTHWHILE = 5e8
+"""Floating-point operations of a forward pass from which on a second thread pays."""
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute on at most `count` threads, and at most as many as are allowed already."""
+    import torch
+
+    allowed = torch.get_num_threads()
+    torch.set_num_threads(min(count or allowed, allowed))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(allowed)
+
+
+def useful_threads(model: GenerativeModel, batch: Batch) -> int:
+    """All that are allowed where the loss of a batch is work enough, else one.
+
+    Counted, not timed: the number is the same each time, and so are the last digits of a sum.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
+
+    from pangen.space import Progress
+
+    class Counter(TorchDispatchMode):  # torch's own counter does not work with gradient penalties
+        total = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if func._overloadpacket in flop_registry:
+                self.total += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+            return out
+
+    allowed = torch.get_num_threads()
+    if allowed == 1 or model.device.type != "cpu":
+        return allowed
+    with Counter() as counter:
+        next(model.steps(batch, Progress(0, 1)))
+    return allowed if counter.total >= WORTHWHILE else 1

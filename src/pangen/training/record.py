@@ -1,0 +1,69 @@
+"""What a training writes about itself: its metrics as they come, and its card."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pangen
+from pangen.model import GenerativeModel
+from pangen.recipes.recipe import Recipe
+from pangen.registry import get
+from pangen.run import METRICS
+from pangen.training.loop import Best
+
+
+class Metrics:
+    """`metrics.jsonl`: about 200 training rows a run, and every validation."""
+
+    def __init__(self, path: Path | None, resume: bool) -> None:
+        self._file = path / METRICS if path else None
+        if self._file and not resume:
+            self._file.write_text("")
+
+    def write(self, step: int, total: int, seconds: float, numbers: dict[str, float]) -> None:
+        chosen = step % max(total // 200, 1) == 0 or any(k.startswith("validation") for k in numbers)
+        if self._file and chosen:
+            row = {"step": step, "seconds": round(seconds, 3), **numbers}
+            with open(self._file, "a") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def make_card(
+    recipe: Recipe,
+    model: GenerativeModel,
+    state: str,
+    *,
+    seconds: float,
+    steps: int,
+    device: torch.device,
+    best: Best | None = None,
+) -> dict[str, Any]:
+    """What happened to a run, and what it ran on."""
+    entry = get(recipe.model["name"])
+    return {
+        "state": state,
+        "model": entry.name,
+        "family": entry.family,
+        "data": recipe.data.name,
+        "seed": recipe.seed,
+        "steps": steps,
+        "total_steps": recipe.training.steps if best else 0,
+        "seconds": round(seconds, 3),
+        "best": {"step": best.step, "score": best.score} if best and best.weights else None,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "versions": {
+            "pangen": pangen.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
