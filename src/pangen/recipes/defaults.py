@@ -13,10 +13,10 @@ from pangen.registry import Entry
 RULE = """\
 D is the number of data dimensions and N that of training examples. Networks are
 16 sqrt(D) units wide, rounded to a power of two from 64 to 512; latent vectors have D / 4
-entries, from 2 to 64. Batches hold 128 examples, at most N / 4. Learning rates, averages and
-everything else are constants of each family's file, the same for all data. Steps are what the
-budget allows; the weights kept are those that score best on the validation split. Nothing
-looks at the test split."""
+entries, from 2 to 64. Batches hold 128 examples or what the family's file says, at most N / 4.
+Learning rates, averages and everything else are constants of each family's file, the same for
+all data. Steps are what the budget allows; the weights kept are those that score best on the
+validation split. Nothing looks at the test split."""
 
 
 def default_recipe(
@@ -36,7 +36,8 @@ def default_recipe(
     named: dict[str, Any] = {
         k: v for k, v in sizes.items() if k in settings_of(entry.name).__dataclass_fields__
     }
-    training = {"batch": max(min(128, len(data.train) // 4), 1), **cls.training_defaults}
+    training = dict(cls.training_defaults)
+    training["batch"] = max(min(training.get("batch", 128), len(data.train) // 4), 1)
     training |= {"budget": budget} | ({"steps": steps} if steps else {})
     return Recipe.from_json(
         {
