@@ -5,6 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pangen.networks.roles import Encoder
+from pangen.space import Space
+
+FREQUENCY = 2.0
+"""Of the projections: radians a standard deviation of each coordinate, in the plane."""
+
 
 class RandomFourier(nn.Module):
     """`(B, dims)` to `(B, dims + 2 projections)`: x, sin(x.A), cos(x.A), A fixed (Tancik et al. 2020).
@@ -12,7 +18,7 @@ class RandomFourier(nn.Module):
     Angles of unit-variance x have standard deviation `frequency` sqrt(2), whatever the dimension.
     """
 
-    def __init__(self, dims: int, projections: int, frequency: float) -> None:
+    def __init__(self, dims: int, projections: int, frequency: float = FREQUENCY) -> None:
         super().__init__()
         self.outputs = dims + 2 * projections
         self.register_buffer("A", torch.randn(dims, projections) * frequency * (2 / dims) ** 0.5)
@@ -20,3 +26,11 @@ class RandomFourier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         angle = x @ self.A
         return torch.cat([x, angle.sin(), angle.cos()], 1)
+
+
+def scores(space: Space, outputs: int, width: int) -> nn.Module:
+    """A network from examples to `(B, outputs)` that knows no labels; vectors pass through waves first."""
+    if space.is_image:
+        return Encoder(Space("real", space.shape), outputs, width)
+    waves = RandomFourier(space.dims, width // 2)
+    return nn.Sequential(waves, Encoder(Space("real", (waves.outputs,)), outputs, width))

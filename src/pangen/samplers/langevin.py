@@ -214,39 +214,6 @@ class _Heated:
         return self.beta * self.model.energy(x, y)
 
 
-@dataclass(frozen=True)
-class FromNormal:
-    """N(u; 0, I) exp(-beta f(u)), f the `tilt`: the path of annealing from a Gaussian (beta 0) to a model.
-
-    A move is a MALA step and a proposal from the Gaussian.
-    """
-
-    tilt: Callable[[Tensor, Tensor | None], Tensor]
-    shape: tuple[int, ...]
-    step: Tensor
-    """Of MALA at beta = 1; it is step^beta before, as the unit Gaussian takes steps of about 1."""
-    y: Tensor | None = None
-    beta: float = 1.0
-
-    @property
-    def log_z0(self) -> Tensor:
-        return torch.zeros_like(self.step)
-
-    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.beta * self.tilt(x, self.y) + _square(x) / 2
-
-    def start(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(n, *self.shape, generator=generator, device=self.step.device)
-
-    def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
-        return (beta - following) * self.tilt(x, self.y)
-
-    def move(self, x: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
-        at = replace(self, beta=beta)
-        x = last(MALA(self.step**beta)(at, x, generator=generator)).x
-        return last(Independence()(at, x, generator=generator)).x
-
-
 def gradient(model: HasEnergy, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Energies `(n,)` and their gradients `(n, *shape)` at `x`, both cut from the graph."""
     with torch.enable_grad():

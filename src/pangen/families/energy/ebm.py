@@ -17,24 +17,20 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pangen.errors import PangenError
 from pangen.likelihoods import log_normal
-from pangen.model import GenerativeModel, last
-from pangen.networks.fourier import RandomFourier
-from pangen.networks.roles import Encoder
-from pangen.samplers.annealing import annealed_walk, log_z_interval
+from pangen.model import GenerativeModel
+from pangen.networks.fourier import scores
+from pangen.samplers.annealing import annealed_walk
 from pangen.samplers.diagnostics import check_gap
-from pangen.samplers.langevin import MALA, FromNormal, Independence
+from pangen.samplers.tilted import FromNormal, advance, tilted_log_z
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 ACCEPTANCE = 0.57
 """Of Langevin proposals, sought by moving the step (Roberts and Rosenthal 1998)."""
-
-FREQUENCY = 2.0
-"""Of the sines and cosines that vectors are seen through, in radians a standard deviation."""
 
 
 class EBM(GenerativeModel):
@@ -54,7 +50,7 @@ class EBM(GenerativeModel):
         weights: chains each way.
     """
 
-    training_defaults: ClassVar = {"lr": 2e-3, "ema": 0.998, "batch": 512}
+    training_defaults: ClassVar = {"lr": 2e-3, "ema": 0.998, "batch": 256}
 
     def __init__(
         self,
@@ -62,7 +58,7 @@ class EBM(GenerativeModel):
         *,
         objective: Literal["contrastive", "score"] = "contrastive",
         width: int = 128,
-        chains: int = 1024,
+        chains: int = 256,
         k: int = 5,
         sigma: float = 0.1,
         level: float = 1e-3,
@@ -76,12 +72,7 @@ class EBM(GenerativeModel):
         self.objective, self.k, self.sigma, self.level = objective, k, sigma, level
         self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
         self.cell = 2 / (space.levels - 1) if space.is_grid else 0.0
-        outputs = max(space.classes, 1)
-        if space.is_image:
-            self.net = Encoder(Space("real", space.shape), outputs, width)
-        else:
-            waves = RandomFourier(space.dims, width // 2, FREQUENCY)
-            self.net = nn.Sequential(waves, Encoder(Space("real", (waves.outputs,)), outputs, width))
+        self.net = scores(space, max(space.classes, 1), width)
         self.register_buffer("m", torch.zeros(space.shape))
         self.register_buffer("s", torch.ones(space.shape))
         kept = chains if objective == "contrastive" else 0
@@ -98,11 +89,14 @@ class EBM(GenerativeModel):
 
     # -- the distribution -----------------------------------------------------------------------
 
-    def tilt(self, u: Tensor, y: Tensor | None = None) -> Tensor:
-        """f of class y, or of all classes together where y is None or null, `(B,)`."""
+    def tilts(self, u: Tensor) -> Tensor:
+        """f of each class, and last that of all together, `(B, classes + 1)`."""
         f = self.net(u)
-        f = torch.cat([f, -(-f).logsumexp(1, keepdim=True)], 1)
-        return f[:, -1] if y is None else f.gather(1, y[:, None])[:, 0]
+        return torch.cat([f, -(-f).logsumexp(1, keepdim=True)], 1) if self.space.classes else f
+
+    def tilt(self, u: Tensor, y: Tensor | None = None) -> Tensor:
+        """f of class y, or of all together where y is None or null, `(B,)`."""
+        return self.tilts(u)[:, -1] if y is None else self.tilts(u).gather(1, y[:, None])[:, 0]
 
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """E(x, y), or E(x), in nats `(B,)`."""
@@ -116,50 +110,36 @@ class EBM(GenerativeModel):
         volume = self.space.dims * math.log(self.cell) if self.cell else 0.0
         return LogProb(volume - self.energy(x, y) - log_z, "estimate")
 
-    @torch.no_grad()
     def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
-        """log Z, its pessimistic end, and that of each class: Z_y = Z E[p(y given x)] over the model."""
-        path = self._path()
-        u = last(annealed_walk(path, self.weights, self.sweeps, generator))
+        """log Z of each class, and of all."""
         temperatures = self.temperatures if thorough else max(self.temperatures // 5, 2)
-        log_z = log_z_interval(path, u, temperatures, generator).pessimistic
-        shares = (-self.net(u)).log_softmax(1).logsumexp(0) - math.log(len(u))
-        self.log_z.copy_(log_z + torch.cat([shares, shares.new_zeros(1)])[-len(self.log_z) :])
+        how = {"chains": self.weights, "sweeps": self.sweeps, "temperatures": temperatures}
+        self.log_z.copy_(tilted_log_z(self._path(), self.tilts, generator, **how))
 
     def _path(self, y: Tensor | None = None) -> FromNormal:
         """From the Gaussian to the model, in u."""
-        return FromNormal(self.tilt, self.space.shape, self.step, y)
+        return FromNormal(lambda u: self.tilt(u, y), self.space.shape, self.step)
 
     # -- learning and sampling ------------------------------------------------------------------
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        noise = self.cell * (torch.rand_like(batch.x) - 0.5)
-        u = (batch.x + noise - self.m) / self.s
-        return (
-            self._score(u, batch.y) if self.objective == "score" else self._contrastive(u, batch.y, progress)
-        )
+        x = batch.x + self.cell * (torch.rand_like(batch.x) - 0.5)
+        u = (x - self.m) / self.s
+        if self.objective == "score":
+            return self._score(u, batch.y)
+        return self._contrastive(u, batch.y, progress)
 
     def _contrastive(self, u: Tensor, y: Tensor | None, progress: Progress) -> Loss:
         """E(data) - E(chains), whose gradient is that of -log p(x, y) (Du and Mordatch, Eq. 2)."""
-        chain = self._advance()
+        chain, taken = advance(self._path(), self.chains, self.k)
+        if self.training:
+            self.chains.copy_(chain)
+            self.step.mul_(torch.exp(0.1 * (taken - ACCEPTANCE)))
         data, model = self.tilt(u, y).mean(), self.tilt(chain).mean()
         check_gap(data - model, self.space.dims, progress)
         level = data.square() + model.square()
-        terms = {"energy of data": data, "energy of chains": model, "langevin step": self.step}
+        terms = {"energy of data": data, "energy of chains": model, "acceptance": taken}
         return Loss(data - model + self.level * level, terms)
-
-    @torch.no_grad()
-    def _advance(self) -> Tensor:
-        """The chains after k Langevin steps and one proposal from the Gaussian; moves the step."""
-        path, u, taken = self._path(), self.chains, []
-        for state in MALA(self.step, self.k)(path, u, generator=None):
-            u = state.x
-            taken.append(state.accepted.float().mean())
-        u = last(Independence()(path, u, generator=None)).x
-        if self.training:
-            self.chains.copy_(u)
-            self.step.mul_(torch.exp(0.1 * (torch.stack(taken).mean() - ACCEPTANCE)))
-        return u
 
     def _score(self, u: Tensor, y: Tensor | None) -> Loss:
         """|sigma score(u + sigma e) + e|^2 / 2 (Vincent, Eq. 11), and -log p(y given x)."""
