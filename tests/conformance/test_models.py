@@ -109,7 +109,7 @@ def objective(model, train: Batches) -> float:
     losses = []
     for i in range(8):
         torch.manual_seed(i)
-        losses.append(float(model.loss(train[i], Progress(99, 100)).total))
+        losses.append(float(model.loss(train[i], Progress(99, 100)).total.detach()))
     return sum(losses) / len(losses)
 
 
