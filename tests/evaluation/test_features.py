@@ -73,3 +73,14 @@ def test_features_do_not_see_the_test_split() -> None:
     other = replace(data, test=Split(data.test.x * 100), validation=Split(data.validation.x - 7))
     probe = torch.randn(5, 50)
     assert torch.equal(choose_features(data, 100).embed(probe), choose_features(other, 100).embed(probe))
+
+
+@pytest.mark.parametrize("examples", [5, 10, 25])
+def test_few_dimensions_still_tell_examples_apart(examples, quick_features):
+    """Normalised to a fixed length, one dimension would be 0 for every image, and two only signs."""
+    data = load_data("digits")
+    features = choose_features(data, examples)
+    assert features.dims == examples // 5
+    embedded = features.embed(data.test.x)
+    assert (embedded.std(0) > 0.1).all()
+    assert len(embedded.round(decimals=3).unique(dim=0)) > 50

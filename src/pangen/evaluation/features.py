@@ -104,8 +104,10 @@ class _Classifier(nn.Module):
         )
         with torch.no_grad():
             width = self.convolutions(torch.zeros(1, *shape)).shape[1]
-        # a fixed length for every example: else the few the network is surest of rule the covariance
-        self.features = nn.Sequential(nn.Linear(width, dims), nn.LayerNorm(dims, elementwise_affine=False))
+        # a fixed length for every example: else the few the network is surest of rule the covariance;
+        # of few dimensions a fixed length would leave little but signs
+        length = nn.LayerNorm(dims, elementwise_affine=False) if dims >= 8 else nn.Identity()
+        self.features = nn.Sequential(nn.Linear(width, dims), length)
         self.head = nn.Sequential(nn.GELU(), nn.Linear(dims, classes))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ from pangen.rng import generator
 from pangen.run import Run, load_run
 
 NEIGHBOURS = {"precision and recall": 3, "density and coverage": 5}
+FEWEST = 10
+"""Examples without which there is no fidelity."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -163,6 +165,8 @@ class Judge:
 
     def _fidelity(self, x: Any, y: Tensor | None) -> dict[str, Any]:
         n = min(len(x), len(self._real))
+        if n < FEWEST:
+            return {"none": f"{n} examples are too few to measure by; {FEWEST} are needed"}
         fake, real = self.features.embed(x[:n]), self._real
         ys = self.reference.y, None if y is None else y[:n]
         weights = [class_weights(labels, self._shares) for labels in ys]
