@@ -25,7 +25,7 @@ from pangen.evaluation.fidelity import (
     precision_recall,
 )
 from pangen.evaluation.intervals import mean_interval
-from pangen.evaluation.likelihood import Examples, likelihoods
+from pangen.evaluation.likelihood import Examples, examples_compared, likelihoods
 from pangen.evaluation.memorisation import ALPHA, copy_threshold, near_copies
 from pangen.rng import generator
 from pangen.run import Run, load_run
@@ -37,7 +37,13 @@ SPLITS = ("train", "validation", "test")
 
 
 def evaluate(
-    run: Run | str | Path, data: Any = None, *, split: str = "test", seed: int = 0, samples: int | None = None
+    run: Run | str | Path,
+    data: Any = None,
+    *,
+    split: str = "test",
+    seed: int = 0,
+    samples: int | None = None,
+    examples: int | None = None,
 ) -> dict[str, Any]:
     """How good a run is on held-out data, as one JSON-able object.
 
@@ -48,6 +54,8 @@ def evaluate(
         seed: decides samples, noise and resampling.
         samples: how many are drawn; None: as many as there are held-out examples, and at least
             1000 (or the number of training examples) for the classifier trained on them.
+        examples: held-out examples whose likelihood is computed; None: as many as `compare`
+            takes, all of a small split and at least 300 of a large one.
 
     Raises:
         PangenError: when the data has changed since, or is of another kind than the run's.
@@ -55,7 +63,8 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     found = _data_of(run) if data is None else as_data(data)
     _check_kind(run, found)
-    return Judge(found, split=split, seed=seed, samples=samples).judge(run)
+    examples = examples or examples_compared(found, split)
+    return Judge(found, split=split, seed=seed, samples=samples, examples=examples).judge(run)
 
 
 class Judge:

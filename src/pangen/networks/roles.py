@@ -1,7 +1,7 @@
 """Networks by what they are for; the space decides what they are made of.
 
 Vectors, and images of fewer than 16 x 16 pixels, go through residual perceptrons `width` wide;
-larger images through convolutions with `width` / 8 channels at full size.
+larger images through convolutions with `width` / 16 channels at full size.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         self.space = space
         self.condition = Condition(space, width)
         if convolutional(space):
-            self.net = ConvEncoder(space.shape, outputs, width // 8, condition=width, dropout=dropout)
+            self.net = ConvEncoder(space.shape, outputs, width // 16, condition=width, dropout=dropout)
         else:
             self.net = ResidualMLP(space.dims, outputs, width, condition=width, dropout=dropout)
 
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         self.condition = Condition(space, width)
         if convolutional(space):
             self.net = ConvDecoder(
-                space.shape, inputs, channels * space.shape[0], width // 8, condition=width
+                space.shape, inputs, channels * space.shape[0], width // 16, condition=width
             )
         else:
             self.net = ResidualMLP(inputs, channels * space.dims, width, condition=width, dropout=dropout)
@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
         self.level = nn.Sequential(Fourier(32), nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
         if convolutional(space):
             channels = space.shape[0]
-            self.net = UNet(space.shape, channels, channels, width // 8, condition=width, dropout=dropout)
+            self.net = UNet(space.shape, channels, channels, width // 16, condition=width, dropout=dropout)
         else:
             self.net = ResidualMLP(
                 space.dims, space.dims, width, depth, condition=width, dropout=dropout, zero=True

@@ -57,6 +57,8 @@ class Training:
     """Decay of the moving average of the weights that is validated and kept; 0: none."""
     validations: int = 20
     """How often, evenly spaced, the validation split is scored."""
+    validation_examples: int = 1000
+    """Validation examples scored at most: enough to rank weights, cheap enough to do often."""
 
     def __post_init__(self) -> None:
         checks = {

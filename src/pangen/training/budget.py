@@ -12,8 +12,13 @@ from pangen.data.batches import Batches
 from pangen.recipes.recipe import Recipe, Training
 from pangen.rng import seed_global
 from pangen.space import Progress
-from pangen.training.loop import start_state, train_step
+from pangen.training.loop import State, start_state, train_step
 from pangen.training.selection import validation_score
+
+SHARE = 0.15
+"""Of the budget, for validation."""
+FEWEST = 4
+"""Validations of a training, at least."""
 
 
 def measure(
@@ -36,10 +41,32 @@ def measure(
             timed, spent = timed + 1, spent + time.perf_counter() - tick
         if time.perf_counter() - began > budget:
             break
-    tick = time.perf_counter()
-    validation_score(state.judged, validation, Progress(state.step, settings.steps))
-    validating = time.perf_counter() - tick
-    validations = max(1, min(settings.validations, int(0.15 * budget / max(validating, 1e-6))))
-    left = budget - (time.perf_counter() - began) - validations * validating
+    fields, validating = _affordable(state, validation, settings)
+    settings = replace(settings, **fields)
+    left = budget - (time.perf_counter() - began) - validating
     steps = max(int(left * timed / spent) if spent else 1, 1)
-    return replace(settings, steps=steps, validations=min(validations, steps))
+    return replace(settings, steps=steps, validations=min(settings.validations, steps))
+
+
+def _affordable(state: State, validation: Batches, settings: Training) -> tuple[dict[str, int], float]:
+    """How often to validate, on how many examples, and the seconds that takes: a share of the budget.
+
+    Rarer validations come first; only when four are too many does each see fewer examples.
+    """
+    seconds = {}
+    for examples in (16, 64):
+        tick = time.perf_counter()
+        validation_score(state.judged, validation, Progress(state.step, settings.steps), examples)
+        seconds[examples] = time.perf_counter() - tick
+    each = max(seconds[64] - seconds[16], 0.0) / 48
+    fixed = max(seconds[16] - 16 * each, 0.0)
+    share, examples = (
+        SHARE * (settings.budget or 0.0),
+        min(settings.validation_examples, len(validation.split)),
+    )
+    often = min(int(share / max(fixed + examples * each, 1e-6)), settings.validations)
+    if often < FEWEST:
+        often, affordable = FEWEST, int((share / FEWEST - fixed) / max(each, 1e-9))
+        examples = min(max(affordable, 16), examples)
+    fields = {"validations": often, "validation_examples": examples}
+    return fields, often * (fixed + examples * each)

@@ -155,7 +155,8 @@ class _Training:
         """Score the validation split, and keep the weights if they are the best so far."""
         state = self.state
         progress = Progress(state.step, self.settings.steps)
-        name, score = validation_score(state.judged, self.validation, progress)
+        examples = self.settings.validation_examples
+        name, score = validation_score(state.judged, self.validation, progress, examples)
         if score < state.best.score or not state.best.weights:
             weights = {k: v.detach().clone() for k, v in state.judged.state_dict().items()}
             state.best = Best(score, state.step, weights)

@@ -11,18 +11,17 @@ from pangen.model import GenerativeModel
 from pangen.rng import generator, seed_global
 from pangen.space import Batch, Progress
 
-LIMIT = 1000
-"""Validation examples scored at most: enough to rank weights, cheap enough to do often."""
 
-
-def validation_score(model: GenerativeModel, validation: Batches, progress: Progress) -> tuple[str, float]:
-    """The measure's name and value."""
+def validation_score(
+    model: GenerativeModel, validation: Batches, progress: Progress, examples: int
+) -> tuple[str, float]:
+    """The measure's name and value, on the first `examples` of the split at most."""
     was_training = model.training
     model.eval()
     try:
         with torch.random.fork_rng(), torch.no_grad():
             seed_global(model.device, "validation")  # the same noise each time: scores can be compared
-            batch = validation.take(torch.arange(min(len(validation.split), LIMIT)))
+            batch = validation.take(torch.arange(min(len(validation.split), examples)))
             model.calibrate(generator(model.device, "calibrate"), thorough=False)
             if model.selection == "likelihood" and isinstance(model, HasLogProb):
                 return "nats", -_mean_log_prob(model, batch)

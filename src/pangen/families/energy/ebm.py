@@ -39,15 +39,15 @@ class EBM(GenerativeModel):
     Args:
         objective: how the energy is learnt.
         width: of the network.
-        chains: persistent chains, a replay buffer that moves as a whole.
+        chains: persistent chains, a replay buffer that moves as a whole; score matching keeps so
+            many examples instead. Beyond the plane, log Z is found between them and the Gaussian, by
+        temperatures: of annealed importance sampling.
         k: Langevin steps of the chains at each step of training.
         sigma: noise of score matching, in standard deviations of the data; the first Langevin
             step is its square.
         level: weight of the square of the mean energies, whose level the data leave open. (Squares
             of each energy, as Du and Mordatch have them, would flatten the density.)
         sweeps: Langevin steps to a sample, the first half of them annealed from the Gaussian.
-        temperatures: of annealed importance sampling for log Z, which runs
-        weights: chains each way.
     """
 
     training_defaults: ClassVar = {"lr": 2e-3, "ema": 0.998, "batch": 256}
@@ -63,29 +63,28 @@ class EBM(GenerativeModel):
         sigma: float = 0.1,
         level: float = 1e-3,
         sweeps: int = 200,
-        temperatures: int = 100,
-        weights: int = 256,
+        temperatures: int = 300,
     ) -> None:
         super().__init__(space)
         if space.kind != "real":
             raise PangenError("an ebm needs vectors or grey levels; for binary data choose rbm or boltzmann.")
         self.objective, self.k, self.sigma, self.level = objective, k, sigma, level
-        self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
+        self.sweeps, self.temperatures = sweeps, temperatures
         self.cell = 2 / (space.levels - 1) if space.is_grid else 0.0
         self.net = scores(space, max(space.classes, 1), width)
         self.register_buffer("m", torch.zeros(space.shape))
         self.register_buffer("s", torch.ones(space.shape))
-        kept = chains if objective == "contrastive" else 0
-        self.register_buffer("chains", torch.zeros(kept, *space.shape))
+        self.register_buffer("chains", torch.zeros(chains, *space.shape))
         self.register_buffer("step", torch.tensor(sigma**2))
         self.register_buffer("log_z", torch.full((space.classes + 1,), math.nan))  # unknown until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
-        """The Gaussian at the data's moments, chains in it."""
+        """The Gaussian at the data's moments, and chains in it."""
         self.m.copy_(batch.x.mean(0))
         self.s.copy_((batch.x.var(0, correction=0) + self.cell**2 / 12).sqrt().clamp(min=1e-2))
-        self.chains.copy_(torch.randn_like(self.chains))
+        examples = self._u(batch.x)[torch.arange(len(self.chains)) % len(batch.x)]
+        self.chains.copy_(torch.randn_like(examples) if self.objective == "contrastive" else examples)
 
     # -- the distribution -----------------------------------------------------------------------
 
@@ -113,8 +112,7 @@ class EBM(GenerativeModel):
     def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
         """log Z of each class, and of all."""
         temperatures = self.temperatures if thorough else max(self.temperatures // 5, 2)
-        how = {"chains": self.weights, "sweeps": self.sweeps, "temperatures": temperatures}
-        self.log_z.copy_(tilted_log_z(self._path(), self.tilts, generator, **how))
+        self.log_z.copy_(tilted_log_z(self._path(), self.tilts, self.chains, temperatures, generator))
 
     def _path(self, y: Tensor | None = None) -> FromNormal:
         """From the Gaussian to the model, in u."""
@@ -123,11 +121,14 @@ class EBM(GenerativeModel):
     # -- learning and sampling ------------------------------------------------------------------
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        x = batch.x + self.cell * (torch.rand_like(batch.x) - 0.5)
-        u = (x - self.m) / self.s
+        u = self._u(batch.x)
         if self.objective == "score":
             return self._score(u, batch.y)
         return self._contrastive(u, batch.y, progress)
+
+    def _u(self, x: Tensor) -> Tensor:
+        """Examples, spread over their cells, in units of the Gaussian."""
+        return (x + self.cell * (torch.rand_like(x) - 0.5) - self.m) / self.s
 
     def _contrastive(self, u: Tensor, y: Tensor | None, progress: Progress) -> Loss:
         """E(data) - E(chains), whose gradient is that of -log p(x, y) (Du and Mordatch, Eq. 2)."""
