@@ -157,7 +157,7 @@ _ENTRIES = (
         "Du and Mordatch 2019; Nijkamp et al. 2019; Grathwohl et al. 2020; Vincent 2011",
         ("standardise", "grid"),
         "estimate",
-        "log Z is estimated by annealed importance sampling, its pessimistic end taken",
+        "log Z is estimated: in up to three dimensions well, beyond them by the pessimistic end of annealing",
         ("log_prob", "energy"),
         "200 Langevin steps",
         conditional=True,

@@ -19,7 +19,6 @@ from pangen.data.dataset import Data
 from pangen.data.given import as_data
 from pangen.errors import PangenError
 from pangen.evaluation.judge import Judge, without_cost
-from pangen.evaluation.likelihood import examples_compared
 from pangen.evaluation.summary import mark_beaten, summarise
 from pangen.files import make_folder, read_json, write_json
 from pangen.recipes import RULE, Recipe
@@ -100,7 +99,7 @@ def compare(
         make_folder(folder / RUNS)
     tell = report or (lambda stage: None)
     tell(Stage("yardsticks", 0, len(plan), "evaluating"))
-    judge = Judge(found, examples=examples_compared(found, "test"))
+    judge = Judge(found)
     work = _Work(found, judge, folder, budget, steps, device, redo, tell, len(plan))
     rows = [work.row(name, seed, index) for index, (name, seed) in enumerate(plan)]
     result: dict[str, Any] = {

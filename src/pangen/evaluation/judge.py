@@ -63,7 +63,6 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     found = _data_of(run) if data is None else as_data(data)
     _check_kind(run, found)
-    examples = examples or examples_compared(found, split)
     return Judge(found, split=split, seed=seed, samples=samples, examples=examples).judge(run)
 
 
@@ -75,7 +74,8 @@ class Judge:
         split: the split of real examples that samples are set against.
         seed: decides samples, noise and resampling.
         samples: how many samples are drawn of each model.
-        examples: how many real examples likelihoods are computed on; None: the whole split.
+        examples: how many real examples likelihoods are computed on; None: all of a small split, and
+            at least 300 of a large one.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Judge:
         self.reference = pick(data.split(split), most)
         count = len(self.reference.x)
         self.samples = samples or max(count, min(len(data.train), most, 1000))
-        self.scored = pick(data.split(split), examples or len(data.split(split)))
+        self.scored = pick(data.split(split), examples or examples_compared(data, split))
         self._partner = "test" if split == "validation" else "validation"
         self.held_out = pick(data.split(self._partner), count)
         self.features = choose_features(data, min(count, self.samples, len(self.held_out.x)))

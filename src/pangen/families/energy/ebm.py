@@ -1,13 +1,13 @@
 """Deep energy-based model, p(x) = exp(-E(x)) / Z (LeCun et al. 2006), a classifier as well.
 
 E(x, y) = f(x)[y] - log N(x; m, s^2), f a network: a tilt of the Gaussian fitted to the data, so
-that Z exists. Over classes, p(y given x) = softmax(-f(x)), and the energy without a class is
--log sum_y exp(-E(x, y)) (Grathwohl et al. 2020, Eqs. 5 to 7).
+that Z exists. Over classes, p(y given x) = softmax(-f(x)), and E(x) = -log sum_y exp(-E(x, y))
+(Grathwohl et al. 2020, Eqs. 5 to 7).
 
 Objectives: `contrastive`, the maximum-likelihood gradient with persistent Langevin chains (Du and
-Mordatch 2019; Nijkamp et al. 2019), Metropolis-adjusted here, and now and then moved to proposals
-from the Gaussian; `score`, denoising score matching (Vincent 2011), which learns the density of
-the data blurred by `sigma`. Within, u = (x - m) / s.
+Mordatch 2019; Nijkamp et al. 2019), Metropolis-adjusted here, and moved to proposals from the
+Gaussian where those are taken; `score`, denoising score matching (Vincent 2011), which learns the
+density of the data blurred by `sigma`. Within, u = (x - m) / s.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ class EBM(GenerativeModel):
         objective: how the energy is learnt.
         width: of the network.
         chains: persistent chains, a replay buffer that moves as a whole; score matching keeps so
-            many examples instead. Beyond the plane, log Z is found between them and the Gaussian, by
-        temperatures: of annealed importance sampling.
+            many examples instead. Annealing to and from these finds log Z in high dimensions.
         k: Langevin steps of the chains at each step of training.
         sigma: noise of score matching, in standard deviations of the data; the first Langevin
             step is its square.
-        level: weight of the square of the mean energies, whose level the data leave open. (Squares
-            of each energy, as Du and Mordatch have them, would flatten the density.)
+        level: weight of the squared mean energies. (Du and Mordatch's squares of each would flatten p.)
         sweeps: Langevin steps to a sample, the first half of them annealed from the Gaussian.
+        temperatures: of annealed importance sampling.
     """
 
     training_defaults: ClassVar = {"lr": 2e-3, "ema": 0.998, "batch": 256}
@@ -98,7 +97,7 @@ class EBM(GenerativeModel):
         return self.tilts(u)[:, -1] if y is None else self.tilts(u).gather(1, y[:, None])[:, 0]
 
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """E(x, y), or E(x), in nats `(B,)`."""
+        """E(x, y), or E(x), `(B,)`."""
         return self.tilt((x - self.m) / self.s, y) - log_normal(x, self.m, self.s.log())
 
     def log_prob(
@@ -122,9 +121,8 @@ class EBM(GenerativeModel):
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         u = self._u(batch.x)
-        if self.objective == "score":
-            return self._score(u, batch.y)
-        return self._contrastive(u, batch.y, progress)
+        y, score = batch.y, self.objective == "score"
+        return self._score(u, y) if score else self._contrastive(u, y, progress)
 
     def _u(self, x: Tensor) -> Tensor:
         """Examples, spread over their cells, in units of the Gaussian."""
