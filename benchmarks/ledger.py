@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import pangen
+from pangen.training.record import processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -63,7 +64,7 @@ def record(
 
 def machine() -> dict[str, Any]:
     """Where and with what a result was measured."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
@@ -74,11 +75,3 @@ def machine() -> dict[str, Any]:
         "versions": f"pangen {pangen.__version__} ({commit.stdout.strip()}), torch {torch.__version__}, Python {platform.python_version()}",
         "date": date.today().isoformat(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

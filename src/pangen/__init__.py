@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Any
 from pangen.errors import PangenError
 
 if TYPE_CHECKING:
-    from pangen.api import compare, evaluate, fit, load_data, load_run, sample
+    from pangen.api import check, compare, evaluate, fit, load_data, load_run, log_z, sample
 
 __version__ = "0.1.0"
-__all__ = ["PangenError", "__version__", "compare", "evaluate", "fit", "load_data", "load_run", "sample"]
+__all__ = [
+    "PangenError",
+    "__version__",
+    "check",
+    "compare",
+    "evaluate",
+    "fit",
+    "load_data",
+    "load_run",
+    "log_z",
+    "sample",
+]
 
 
 def __getattr__(name: str) -> Any:

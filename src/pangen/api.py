@@ -8,8 +8,10 @@ from typing import Any
 
 from pangen.data import load_data
 from pangen.data.given import as_data
-from pangen.evaluation import compare, evaluate
+from pangen.evaluation import check, compare, evaluate
+from pangen.precision import Precision
 from pangen.run import Run, load_run
+from pangen.space import Method
 from pangen.training.fit import Report
 from pangen.training.plan import fit_model
 
@@ -26,6 +28,7 @@ def fit(
     conditional: bool | None = None,
     codec: str | None = None,
     device: str = "auto",
+    dtype: Precision | None = None,
     resume: bool = False,
     report: Report | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -44,6 +47,7 @@ def fit(
         conditional: give the model the labels; None: when it can take them and there are some.
         codec: a codec's name, where a model works behind several.
         device: auto, cpu, cuda or mps.
+        dtype: of weights and noise: float32, or float64, slower and exact to more digits.
         resume: go on where the run in `out` stopped.
         report: called with an `Event` after every step.
         recipe: dotted fields to set, such as `{"model.latent": 8, "training.lr": 1e-3}`.
@@ -63,7 +67,7 @@ def fit(
         device=device,
         resume=resume,
         report=report,
-        recipe=recipe,
+        recipe={**(recipe or {}), **({"dtype": dtype} if dtype else {})},
     )
 
 
@@ -79,4 +83,14 @@ def sample(
     return (run if isinstance(run, Run) else load_run(run)).sample(n, given, seed=seed, **how)
 
 
-__all__ = ["as_data", "compare", "evaluate", "fit", "load_data", "load_run", "sample"]
+def log_z(
+    run: Run | str | Path, method: Method | None = None, *, chains: int = 0, seed: int = 0
+) -> dict[str, Any]:
+    """The log normalising constant of an energy-based run: `{log_z, low, high, method}`; see `Run.log_z`."""
+    found = (run if isinstance(run, Run) else load_run(run)).log_z(method, chains=chains, seed=seed)
+    return {
+        "log_z": float(found.value), "low": float(found.low), "high": float(found.high), "method": found.method,
+    }  # fmt: skip
+
+
+__all__ = ["as_data", "check", "compare", "evaluate", "fit", "load_data", "load_run", "log_z", "sample"]

@@ -6,12 +6,14 @@ names only, so the conformance suite calls every one that the registry declares.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from pangen.space import Batch, LogProb
+from pangen.errors import PangenError
+from pangen.space import Batch, LogProb, LogZ, Method
 
 
 @runtime_checkable
@@ -57,6 +59,26 @@ class HasEnergy(Protocol):
 
 
 @runtime_checkable
+class HasPartition(Protocol):
+    """Knows, or can estimate, the normalising constants of its energy."""
+
+    def partition(
+        self, generator: torch.Generator, method: Method | None = None, chains: int = 0, thorough: bool = True
+    ) -> LogZ:
+        """log Z of each class, or one, with its bounds; `method` None is a sum if it can be summed."""
+        ...
+
+
+@runtime_checkable
+class HasClassifier(Protocol):
+    """Knows the class of an example without the normalising constants that its density needs."""
+
+    def classify(self, x: Tensor) -> Tensor:
+        """log p(y given x) `(B, classes)`."""
+        ...
+
+
+@runtime_checkable
 class HasNextToken(Protocol):
     """Predicts the next token from those before it."""
 
@@ -94,8 +116,31 @@ CAPABILITIES: dict[str, type] = {
     "latent": HasLatent,
     "denoiser": HasDenoiser,
     "energy": HasEnergy,
+    "partition": HasPartition,
+    "classifier": HasClassifier,
     "next_token": HasNextToken,
     "critic": HasCritic,
     "closed_form": HasClosedForm,
 }
 """Every capability by the name the registry declares it with."""
+
+
+def energy_of(model: Any) -> HasEnergy:
+    """A model's energy: its own, or -log p(x) of one whose log-probability is exact.
+
+    So that every sampler written against an energy takes such a model too.
+    """
+    return model if isinstance(model, HasEnergy) else _Surprise(model)
+
+
+@dataclass(frozen=True)
+class _Surprise:
+    model: HasLogProb
+
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        found = self.model.log_prob(x, y)
+        if found.kind != "exact":
+            raise PangenError(
+                f"a log-probability that is a {found.kind} gives no energy; take an exact model."
+            )
+        return -found.nats

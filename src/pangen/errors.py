@@ -16,3 +16,7 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Pa
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     advice = f"did you mean '{near[0]}'?" if near else hint or f"known: {', '.join(known)}."
     return PangenError(f"unknown {what} '{name}': {advice}")
+
+
+class DivergedError(PangenError):
+    """A training that has lost its way, before that could reach the weights; says at which step."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pangen.capabilities import HasLogProb
+from pangen import rng
+from pangen.capabilities import HasClassifier, HasLogProb, HasPartition
 from pangen.codecs import Codec, codec_from_json
 from pangen.errors import PangenError, unknown
 from pangen.files import make_folder, read_json, read_tensors, write_json, write_tensors
 from pangen.model import GenerativeModel
+from pangen.precision import precision
 from pangen.recipes.recipe import Recipe, build_model
 from pangen.registry import Entry, get
 from pangen.rng import chunks
-from pangen.space import LogProb, weaker
+from pangen.space import LogProb, LogZ, Method, weaker
 from pangen.threads import threads
 
 RECIPE, CODEC, CARD = "recipe.json", "codec.json", "card.json"
@@ -57,9 +60,15 @@ class Run:
             raise PangenError(f"cannot draw {n} samples; ask for at least 1.")
         self._check_memory(n)
         y = self.labels(n, given, seed=seed)
-        with threads(self.card.get("threads")):
+        with self.computing():
             x = self.model.sample(n, y, seed=seed, **how)
         return self.codec.decode(x.cpu())
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """As the run was trained: its threads and its floating-point numbers."""
+        with threads(self.card.get("threads")), precision(self.recipe.dtype):
+            yield
 
     def labels(
         self, n: int, given: int | str | Sequence[int] | Tensor | None = None, *, seed: int = 0
@@ -100,13 +109,49 @@ class Run:
             raise PangenError(
                 f"this {self.entry.name} was trained without labels; it has no log p(x given y)."
             )
-        with threads(self.card.get("threads")):
-            if y is not None or not self.codec.labels:
-                return self._log_prob(raw, y, seed)
-            prior = self.codec.label_log_prior
+        if y is None and self.codec.labels:
+            joint = self.joint_log_prob(raw, seed=seed)
+            return LogProb(joint.nats.logsumexp(1), joint.kind)
+        with self.computing():
+            return self._log_prob(raw, y, seed)
+
+    def joint_log_prob(self, raw: Any, *, seed: int = 0) -> LogProb:
+        """log p(y) + log p(x given y) of raw data with every label, in nats `(N, labels)`."""
+        prior = self.codec.label_log_prior
+        with self.computing():
             parts = [self._log_prob(raw, torch.full((len(raw),), c), seed) for c in range(len(prior))]
-        joint = torch.stack([part.nats for part in parts], 1) + prior
-        return LogProb(joint.logsumexp(1), parts[0].kind)
+        return LogProb(torch.stack([part.nats for part in parts], 1) + prior, parts[0].kind)
+
+    def classify(self, raw: Any, *, seed: int = 0) -> Tensor:
+        """log p(y given x) `(N, labels)` of raw data: the model's own, or by Bayes' rule from its likelihood."""
+        if not self.codec.labels:
+            raise PangenError(f"this {self.entry.name} was trained without labels; it knows no classes.")
+        if not isinstance(self.model, HasClassifier):
+            if not isinstance(self.model, HasLogProb):
+                raise PangenError(f"{self.entry.name} has no likelihood: {self.entry.reason}.")
+            return self.joint_log_prob(raw, seed=seed).nats.log_softmax(1)
+        parts = []
+        with self.computing(), torch.no_grad():
+            for start, stop, generator in chunks(len(raw), self.model.chunk, "cpu", "classify", seed):
+                x = self.codec.encode(raw[start:stop], generator=generator).x
+                parts.append(self.model.classify(x.to(self.model.device)).double().cpu())
+        return torch.cat(parts)
+
+    def log_z(self, method: Method | None = None, *, chains: int = 0, seed: int = 0) -> LogZ:
+        """log of the normalising constant in the model's own space, all labels together, with its bounds.
+
+        Args:
+            method: "exact", a sum over states; "ais", annealed importance sampling from `chains` each
+                way (0: the recipe's number); None: the first that can be.
+        """
+        if not isinstance(self.model, HasPartition):
+            raise PangenError(
+                f"{self.entry.name} is no energy-based model with a normalising constant to find; take rbm, "
+                "boltzmann, dbm or ebm."
+            )
+        with self.computing():
+            found = self.model.partition(rng.generator(self.model.device, "log z", seed), method, chains)
+        return LogZ(*(end.double().logsumexp(0) for end in found[:3]), found.method)
 
     def _log_prob(self, raw: Any, y: Tensor | None, seed: int) -> LogProb:
         model, size = self.model, self.model.chunk
@@ -156,7 +201,9 @@ def load_run(path: str | Path, *, device: str = "auto") -> Run:
     codec = codec_from_json(read_json(folder / CODEC))
     model = build_model(recipe, codec.space)
     load_weights(model, read_tensors(folder / WEIGHTS)[0], folder / WEIGHTS)
-    model.to(pick_device(device)).eval()
+    where = pick_device(device)
+    check_precision(recipe.dtype, where)
+    model.to(where).eval()
     return Run(recipe, codec, model, read_json(folder / CARD), folder)
 
 
@@ -167,6 +214,12 @@ def load_weights(model: GenerativeModel, tensors: dict[str, Tensor], source: Pat
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise PangenError(f"{source} does not fit its recipe ({detail}): the run is damaged.") from None
+
+
+def check_precision(name: str, device: torch.device) -> None:
+    """Raise where a device has no such numbers."""
+    if name == "float64" and device.type == "mps":
+        raise PangenError("the device 'mps' has no float64; use --device cpu, or leave out --dtype.")
 
 
 def pick_device(name: str) -> torch.device:

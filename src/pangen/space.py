@@ -105,6 +105,28 @@ class LogProb(NamedTuple):
     kind: Literal["exact", "lower bound", "estimate"]
 
 
+Method = Literal["exact", "ais"]
+"""How a normalising constant is found: a sum over states, or annealed importance sampling."""
+
+
+class LogZ(NamedTuple):
+    """A log normalising constant, or one for each class: a sum, or an estimate between two bounds."""
+
+    value: Tensor
+    low: Tensor
+    high: Tensor
+    method: Method = "ais"
+
+    @property
+    def pessimistic(self) -> Tensor:
+        """The end that does not flatter a likelihood."""
+        return self.high
+
+    @classmethod
+    def exact(cls, value: Tensor) -> LogZ:
+        return cls(value, value, value, "exact")
+
+
 _STRENGTH = ("exact", "lower bound", "estimate")
 
 

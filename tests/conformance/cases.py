@@ -13,7 +13,18 @@ from pangen.recipes import DataSpec, Recipe, Training, settings_of
 from pangen.registry import Entry, entries
 
 CLASSES = ("a", "b", "c")
-SMALL = {"width": 16, "latent": 3, "chains": 8, "sweeps": 10, "temperatures": 40, "weights": 8}
+SMALL = {
+    "width": 16,
+    "pairs": 2,
+    "channels": 16,
+    "train_steps": 1,
+    "blocks": 2,
+    "latent": 3,
+    "chains": 8,
+    "sweeps": 10,
+    "temperatures": 40,
+    "weights": 8,
+}
 
 
 def _images(n: int, shape: tuple[int, ...], levels: int, generator: torch.Generator) -> Split:
@@ -107,6 +118,7 @@ CASES = [
     for name in DATA
     if CODECS[codec].applies(data(name))
     and not (name == "image-1x17x16-3" and entry.family in ("autoregressive", "classical"))
+    and not (name == "image-1x17x16-3" and entry.family == "flow" and codec == "grid")
 ]
 """Every model on every kind of data it accepts; the larger image is for those that convolve."""
 ONE_EACH = [next(case for case in CASES if case.entry is entry) for entry in entries().values()]

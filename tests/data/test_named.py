@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from pangen.data import catalogue, describe_data, load_data
 from pangen.data.known import KNOWN
+from pangen.errors import PangenError
 from pangen.registry import entries
 
 SPLITS = ("train", "validation", "test")
@@ -121,6 +122,32 @@ def test_the_real_fashion_mnist(local_data):
     data = load_data("fashion-mnist")
     assert [data.labels[i] for i in data.train.y[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
     assert torch.bincount(data.test.y).tolist() == [1000] * 10
+
+
+def test_a_table_is_split_by_chance_and_bad_cells_are_named(home):
+    """Eight tenths train, no row is lost, and a file that is no table says so in a sentence."""
+    (home / "uci_regression").mkdir()
+    path, rows = home / "uci_regression" / "kin40k.csv.gz", np.arange(300).reshape(100, 3)
+    path.write_bytes(gzip.compress("\n".join(",".join(map(str, row)) for row in rows).encode()))
+    data = load_data("uci-kin40k")
+    assert [len(data.split(s)) for s in SPLITS] == [80, 10, 10]
+    found = torch.cat([data.split(s).x for s in SPLITS])
+    assert torch.equal(found[found[:, 0].argsort()], torch.from_numpy(rows).float())
+    assert not torch.equal(found, torch.from_numpy(rows).float())
+    path.write_bytes(gzip.compress(b"1,2\n3,oak\n"))
+    with pytest.raises(PangenError, match=r"kin40k\.csv\.gz cannot be read .*oak"):
+        load_data("uci-kin40k")
+
+
+def test_the_real_cifar10_lossless_4k(local_data):
+    local_data("cifar10_lossless_4k")
+    data = load_data("cifar10-lossless-4k")
+    assert [len(data.split(s)) for s in SPLITS] == [3250, 250, 500]
+    assert [data.labels[i] for i in data.train.y[:4]] == ["frog", "truck", "truck", "deer"]
+    x = torch.cat([data.split(s).x for s in SPLITS]).float() / 255
+    # the means and deviations the field normalises by, of the 50 000
+    assert x.mean((0, 2, 3)).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.01)
+    assert x.std((0, 2, 3)).tolist() == pytest.approx([0.2470, 0.2435, 0.2616], abs=0.01)
 
 
 def test_the_real_tinyshakespeare(local_data):

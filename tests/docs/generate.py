@@ -77,7 +77,7 @@ def generated(text: str) -> str:
 
 def pages() -> list[Path]:
     """README and the pages of the site."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 if __name__ == "__main__":

@@ -136,5 +136,12 @@ def test_links_between_files_lead_somewhere(page):
 
 def test_every_page_is_in_the_navigation():
     config = tomllib.loads((ROOT / "zensical.toml").read_text())
-    listed = {name for item in config["project"]["nav"] for name in item.values()}
-    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")}
+    docs = ROOT / "docs"
+    assert set(targets(config["project"]["nav"])) == {str(p.relative_to(docs)) for p in docs.rglob("*.md")}
+
+
+def targets(nav: list[dict]) -> Iterator[str]:
+    """The pages of a navigation, sections and all."""
+    for item in nav:
+        for found in item.values():
+            yield from [found] if isinstance(found, str) else targets(found)

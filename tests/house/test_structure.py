@@ -31,7 +31,7 @@ OUTSIDE = {
 BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}}
 """The one third-party library that a family's file may import, lazily."""
 
-LAYERS = ("errors", "rng", "space", "files", "threads", "capabilities", "model", "likelihoods", "networks", "samplers", "registry",
+LAYERS = ("errors", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "registry",
           "families", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "api", "cli")  # fmt: skip
 
 

@@ -31,13 +31,13 @@ def states(units: int, values: int) -> torch.Tensor:
 
 def exact(dbm: DBM) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Every example, log p of each, and log Z, all units summed."""
-    v = states(dbm.space.dims, dbm.counts.N + 1)
+    v = states(dbm.space.dims, dbm.visible.N + 1)
     hidden = [len(b) for b in dbm.b[1:]]
     h = states(sum(hidden), 2).split(hidden, 1)
     scores = torch.stack([(-dbm.joint().energy([row.expand(len(h[0]), -1), *h])).logsumexp(0) for row in v])
-    scores = scores + dbm.counts.log_choose(v)
+    scores = scores + dbm.visible.log_base(v)
     log_z = scores.logsumexp(0)
-    return dbm.counts.values(v), scores - log_z, log_z
+    return dbm.visible.values(v), scores - log_z, log_z
 
 
 @MACHINES
@@ -74,19 +74,26 @@ def test_gibbs_moments_are_those_of_enumeration(space, hidden):
     assert ((samples.mean(0) - mean).abs() < 5 * std / n**0.5).all()  # five standard errors
 
 
-def test_gradient_is_the_difference_of_moments():
-    """After the layer-wise start: data's mean field less the chains, for every weight matrix."""
-    dbm = machine(BINARY, (4, 3), pretrain=0.0).requires_grad_(True)
+@pytest.mark.parametrize("centering", [False, True])
+def test_gradient_is_the_difference_of_moments(centering):
+    """After the layer-wise start: data's mean field less the chains, about the centres if there are any."""
+    dbm = machine(BINARY, (4, 3), pretrain=0.0, centering=centering).requires_grad_(True).train()
     x = states(6, 2)[::5]
-    data = dbm.infer(x)
-    torch.manual_seed(1)
+    dbm.initialize(Batch(x))
+    data, o = (
+        dbm.joint().mean_field(x, dbm.mean_field),
+        [c[0] for c in dbm.path().layers(dbm.centres[None].clone())],
+    )
     dbm.loss(Batch(x), Progress(9, 10)).total.backward()
-    torch.manual_seed(1)
-    with torch.no_grad():
-        chain = dbm.joint().sweep(dbm.path().layers(dbm.chains))
+    chain = dbm.path().layers(dbm.chains)  # where the step left them
+    assert bool(dbm.centres.any()) == centering
+    slopes = []
     for i, W in enumerate(dbm.W):
-        expected = chain[i].T @ chain[i + 1] / len(chain[0]) - data[i].T @ data[i + 1] / len(x)
-        torch.testing.assert_close(W.grad, expected, atol=1e-6, rtol=1e-5)
+        on_data, on_chain = ((h[i] - o[i]).T @ (h[i + 1] - o[i + 1]) / len(h[i]) for h in (data, chain))
+        slopes.append(on_chain - on_data)
+        torch.testing.assert_close(W.grad, slopes[-1], atol=1e-6, rtol=1e-5)
+    middle = chain[1].mean(0) - data[1].mean(0) - slopes[0].T @ o[0] - slopes[1] @ o[2]
+    torch.testing.assert_close(dbm.b[1].grad, middle, atol=1e-6, rtol=1e-5)
 
 
 def test_layers_are_trained_bottom_first():
@@ -99,6 +106,21 @@ def test_layers_are_trained_bottom_first():
         assert dbm.W[still].grad is None
 
 
+def test_layerwise_start_of_one_layer_is_contrastive_divergence():
+    """With no layer above, nothing is doubled: the gradient is that of the restricted machine."""
+    dbm = machine(BINARY, (5,), pretrain=1.0).requires_grad_(True)
+    rbm = RBM(BINARY, width=5, chains=0, centering=False).eval()
+    with torch.no_grad():
+        for mine, theirs in zip((rbm.W, rbm.b, rbm.c), (dbm.W[0], dbm.b[0], dbm.b[1]), strict=True):
+            mine.copy_(theirs)
+    grads = []
+    for model, W in ((dbm, dbm.W[0]), (rbm, rbm.W)):
+        torch.manual_seed(0)  # the same chains
+        model.loss(Batch(states(6, 2)), Progress(0, 10)).total.backward()
+        grads.append(W.grad)
+    torch.testing.assert_close(*grads, atol=1e-6, rtol=1e-5)
+
+
 def test_one_hidden_layer_is_the_restricted_boltzmann_machine():
     dbm = machine(BINARY, (5,))
     rbm = RBM(BINARY, width=5, chains=0).eval()
@@ -106,5 +128,6 @@ def test_one_hidden_layer_is_the_restricted_boltzmann_machine():
         rbm.W.copy_(dbm.W[0])
         rbm.b.copy_(dbm.b[0])
         rbm.c.copy_(dbm.b[1])
+    rbm.calibrate(torch.Generator())
     x, log_p, _ = exact(dbm)
     torch.testing.assert_close(rbm.log_prob(x).nats.detach(), log_p, atol=1e-4, rtol=0)

@@ -59,6 +59,7 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
     named: dict[str, Mapping[str, Any]] = {
         "log p(x)": result["likelihood"],
         "log p(x given y)": result.get("likelihood_given_label", {}),
+        "classifier": result.get("classifier", {}),
         "regret": result.get("regret", {}),
     }
     fidelity = result["fidelity"]
@@ -68,11 +69,26 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
     for name, found in named.items():
         if found:
             lines.append(f"  {name:20}{_measure(found)}")
+    if "mixing" in result:
+        lines += _mixing(result["mixing"])
     cost = result["cost"]
     for name, unit in (("parameters", ""), ("train_seconds", " s"), ("sample_seconds_per_1000", " s")):
         if cost.get(name) is not None:
             lines.append(f"  {name.replace('_seconds', '').replace('_', ' '):20}{cost[name]:,.6g}{unit}")
     return lines
+
+
+def _mixing(found: Mapping[str, Any]) -> list[str]:
+    if "none" in found:
+        return [f"  {'chains':20}{found['none']}"]
+    facts = (
+        f"acceptance {found['acceptance']:.2f}, effective sample size {found['effective_sample_size']:.0f} "
+        f"of {found['chains'] * found['draws']}, R-hat {found['r_hat']:.3f}"
+    )
+    warning = (
+        "  warning: the chains have not mixed, so samples depend on where they started: try more `sweeps`."
+    )
+    return [f"  {'chains':20}{facts}", *([] if found["mixed"] else [warning])]
 
 
 def _measure(found: Mapping[str, Any]) -> str:
@@ -83,5 +99,7 @@ def _measure(found: Mapping[str, Any]) -> str:
         kind = f" ({found['kind']})" if "kind" in found else ""
         return f"{found['nats']:.3f} ± {found['stderr']:.3f} nats{bits}{kind}"
     low, high = found["interval"]
-    where = f" on {found['features']}" if "features" in found else ""
+    where = (
+        f" on {found['features']}" if "features" in found else f" by {found['by']}" if "by" in found else ""
+    )
     return f"{found['value']:.4g} [{low:.4g}, {high:.4g}]{where}, {found['samples']} samples"

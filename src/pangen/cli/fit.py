@@ -36,6 +36,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument("-o", "--out", metavar="RUN", help="folder of the run (runs/MODEL-DATA)")
     add_length(parser, "1000 steps")
     add_seed(parser, "weights, order and noise")
+    parser.add_argument(
+        "--dtype", metavar="TYPE", help="float32, or float64, slower and exact to more digits (float32)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     add_json(parser)
     add_machine(parser)
@@ -46,7 +49,7 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     get(args.model)
     _check_fields(args)
-    fields = values(args.extras)
+    fields = values(args.extras) | ({"dtype": args.dtype} if args.dtype else {})
     out = Path(args.out) if args.out else default_folder(args.model, args.data)
     if args.resume:
         _check_resume(out, args, fields)
@@ -79,6 +82,8 @@ def _tell(out: Path, card: Mapping[str, Any], *, can_sample: bool) -> None:
     done = f"{card['steps']} steps" if card["total_steps"] else "fitted"
     best = f"; the best weights are those of step {card['best']['step']}" if card["best"] else ""
     print(f"{card['model']} on {card['data']}: {done} in {card['seconds']:.1f} s{best}.")
+    for warning in card.get("warnings", ()):
+        print(f"warning: {warning}")
     print(f"run:  {out}")
     if card["state"] == "interrupted":
         print(

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from pangen import __version__
-from pangen.cli import compare, data, evaluate, fit, models, sample
+from pangen.cli import check, compare, data, evaluate, fit, logz, models, sample
 from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError
 
-VERBS = (models, data, fit, sample, evaluate, compare)
+VERBS = (models, data, fit, sample, evaluate, check, logz, compare)
 
 
 def build_parser() -> Parser:

@@ -48,7 +48,7 @@ class Binary(_Image):
         return Space("binary", self.shape, levels=2)
 
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
-        return self._no_volume(raw.float())
+        return self._no_volume(raw.to(torch.get_default_dtype()))
 
     def decode(self, x: Tensor) -> Tensor:
         return (x > 0.5).to(torch.uint8)
@@ -65,7 +65,7 @@ class Grid(_Image):
         return Space("real", self.shape, levels=self.levels)
 
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
-        return self._no_volume(raw.float() * (2 / (self.levels - 1)) - 1)
+        return self._no_volume(raw.to(torch.get_default_dtype()) * (2 / (self.levels - 1)) - 1)
 
     def decode(self, x: Tensor) -> Tensor:
         top = self.levels - 1

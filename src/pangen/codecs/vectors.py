@@ -39,8 +39,9 @@ class Standardise(Codec):
         return Space("real", (len(self.mean),))
 
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
+        raw = raw.to(torch.get_default_dtype())
         mean, std = raw.new_tensor(self.mean), raw.new_tensor(self.std)
         return Encoded((raw - mean) / std, (-std.log().sum()).expand(len(raw)))
 
     def decode(self, x: Tensor) -> Tensor:
-        return x * x.new_tensor(self.std) + x.new_tensor(self.mean)
+        return (x * x.new_tensor(self.std) + x.new_tensor(self.mean)).float()

@@ -118,6 +118,30 @@ _KNOWN = (
         IDX_FILES,
     ),
     Known(
+        "cifar10-lossless-4k",
+        "images",
+        "4000 photographs 32x32 in colour, exact pixels, 10 classes, 3250/250/500",
+        "files",
+        "cifar10_lossless_4k",
+        (*(f"cifar10_batch_{i}.png" for i in range(4)), "labels.npy"),
+    ),
+    *(
+        Known(
+            f"uci-{name}",
+            "vectors",
+            f"{what}; the last column is the target",
+            "files",
+            "uci_regression",
+            (f"{name}.csv.gz",),
+        )
+        for name, what in (
+            ("protein", "45730 protein decoys, 10 columns"),
+            ("kin40k", "40000 positions of a robot arm, 9 columns"),
+            ("bike", "17379 hours of bicycle rental, 18 columns, most of few values"),
+            ("pol", "15000 states of a telephone network, 27 columns, most of few values"),
+        )
+    ),
+    Known(
         "tinyshakespeare",
         "text",
         "plays by Shakespeare in windows of 64 characters; test is the last tenth",

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pangen.data.arrays import examples
+from pangen.data.assemble import assemble
 from pangen.data.dataset import Data, Split
 from pangen.data.known import KNOWN
 from pangen.data.text import WINDOW, read_characters, windows
@@ -20,6 +22,7 @@ from pangen.rng import generator
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
            "Ankle boot")  # fmt: skip
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN = 50_000
 """The first of the 60 000 training images train; the rest validate."""
 
@@ -29,6 +32,10 @@ def local_data(name: str, *, window: int | None = None) -> Data:
     paths = KNOWN[name].paths()
     if name == "tinyshakespeare":
         return _shakespeare(name, paths[0], window or WINDOW)
+    if name == "cifar10-lossless-4k":
+        return _cifar(name, paths)
+    if name.startswith("uci-"):
+        return _table(name, paths[0])
     return _mnist(name, paths)
 
 
@@ -47,6 +54,48 @@ def _mnist(name: str, paths: list[Path]) -> Data:
             parts[split] = replace(part, redraw=True) if redraw else replace(part, x=_draw(part.x, split))
     labels = CLOTHES if name == "fashion-mnist" else tuple("0123456789")
     return Data(name, "image", **parts, levels=2 if binary else 256, labels=labels)
+
+
+def _cifar(name: str, paths: list[Path]) -> Data:
+    """Pictures of 1024 x 1000 pixels, each of whose rows is an image; the last 500 images test."""
+    x, y = torch.cat([_read_rows(path) for path in paths[:-1]]), torch.from_numpy(_read_labels(paths[-1]))
+    if len(x) != len(y):
+        raise PangenError(f"{paths[-1]} holds {len(y)} labels for {len(x)} images: get the files again.")
+    parts = {
+        split: Split(images, labels)
+        for split, images, labels in zip(
+            ("train", "validation", "test"), x.split([3250, 250, 500]), y.split([3250, 250, 500]), strict=True
+        )
+    }
+    return Data(name, "image", **parts, levels=256, labels=THINGS)
+
+
+def _read_rows(path: Path) -> Tensor:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            pixels = np.array(file.convert("RGB"))
+        rows = pixels.reshape(1000, 32, 32, 3)
+    except (OSError, ValueError) as error:
+        raise PangenError(f"{path} cannot be read ({error}): get the file again.") from None
+    return torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 3, 1, 2)))
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    try:
+        return np.load(path).astype(np.int64)
+    except (OSError, ValueError) as error:
+        raise PangenError(f"{path} cannot be read ({error}): get the file again.") from None
+
+
+def _table(name: str, path: Path) -> Data:
+    """A table without a header, split 80/10/10 by seed 0."""
+    try:
+        values = np.loadtxt(path, delimiter=",", ndmin=2)  # decompresses by the ending
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise PangenError(f"{path} cannot be read ({error}): get the file again.") from None
+    return assemble(name, {"train": examples(values, None, str(path))}, source=str(path))
 
 
 def _draw(grey: Tensor, split: str) -> Tensor:

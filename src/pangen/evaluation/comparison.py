@@ -26,6 +26,7 @@ from pangen.registry import entries, get
 from pangen.run import CARD, CODEC, RECIPE, WEIGHTS, Run, load_run, pick_device
 from pangen.training.fit import Event, fit_recipe
 from pangen.training.plan import check_length, fit_model
+from pangen.training.record import processor
 
 BUDGET = 12.0
 SHOWCASE = 16
@@ -226,7 +227,7 @@ def is_complete(path: Path) -> bool:
 def machine() -> dict[str, Any]:
     """What the comparison ran on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -345,13 +346,3 @@ def _command(
         words += ["--seeds", str(seeds)] if seeds > 1 else []
     words += ["-o", str(out)] if out is not None else []
     return shlex.join([*words, "--redo"] if redo else words)
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

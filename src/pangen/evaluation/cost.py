@@ -15,7 +15,8 @@ from pangen.run import Run
 
 def sample_timed(run: Run, n: int, y: Tensor | None, *, seed: int = 0) -> tuple[Any, dict[str, Any]]:
     """`n` samples, and the seconds for 1000 and network evaluations for one."""
-    evaluations = network_evaluations(run.model)  # warms up as well
+    with run.computing():
+        evaluations = network_evaluations(run.model)  # warms up as well
     began = time.perf_counter()
     samples = run.sample(n, y, seed=seed)
     seconds = time.perf_counter() - began

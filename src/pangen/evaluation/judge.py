@@ -27,6 +27,7 @@ from pangen.evaluation.fidelity import (
 from pangen.evaluation.intervals import mean_interval
 from pangen.evaluation.likelihood import Examples, examples_compared, likelihoods
 from pangen.evaluation.memorisation import ALPHA, copy_threshold, near_copies
+from pangen.evaluation.mixing import mixing_of
 from pangen.rng import generator
 from pangen.run import Run, load_run
 
@@ -61,8 +62,8 @@ def evaluate(
         PangenError: when the data has changed since, or is of another kind than the run's.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    found = _data_of(run) if data is None else as_data(data)
-    _check_kind(run, found)
+    found = data_of(run) if data is None else as_data(data)
+    check_kind(run, found)
     return Judge(found, split=split, seed=seed, samples=samples, examples=examples).judge(run)
 
 
@@ -141,6 +142,8 @@ class Judge:
             y = run.labels(self.samples, seed=self.seed)
             x, drawing = sample_timed(run, self.samples, y, seed=self.seed)
             row |= self.measure(x, y)
+            if run.entry.chains:
+                row["mixing"] = mixing_of(run, seed=self.seed)
         else:
             reason = {"none": f"cannot be sampled: {run.entry.sampling.removeprefix('none: ')}"}
             row |= {"fidelity": reason, "classification": reason, "near_copies": reason}
@@ -243,7 +246,8 @@ def pick(split: Split, n: int) -> Examples:
     return Examples(*split.take(order, generator("cpu", "pick", "draw")))
 
 
-def _check_kind(run: Run, data: Data) -> None:
+def check_kind(run: Run, data: Data) -> None:
+    """Raise when the data are of another kind than a run's own."""
     theirs, name = run.codec.data_space.shape, run.entry.name
     if not type(run.codec).applies(data) or (data.modality != "text" and theirs != data.shape):
         raise PangenError(
@@ -267,7 +271,8 @@ def _shares(data: Data) -> Tensor | None:
     return counts / counts.sum()
 
 
-def _data_of(run: Run) -> Data:
+def data_of(run: Run) -> Data:
+    """The data a run was trained on, if it is still the same."""
     spec = run.recipe.data
     data = load_data(spec.name, **spec.options)
     if spec.fingerprint and data.fingerprint != spec.fingerprint:

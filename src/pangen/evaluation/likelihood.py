@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pangen.capabilities import HasLogProb
+from pangen.capabilities import HasClassifier, HasLogProb
 from pangen.data.dataset import Data
+from pangen.evaluation.intervals import mean_interval
 from pangen.run import Run
+from pangen.space import LogProb
 
 WORK = 256_000
 """Dimensions times classes times examples that a comparison scores at most."""
@@ -30,16 +32,29 @@ def examples_compared(data: Data, split: str) -> int:
 
 
 def likelihoods(run: Run, data: Data, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
-    """The fields `likelihood`, and where they apply `likelihood_given_label` and `regret`."""
+    """The fields `likelihood`, and where they apply `likelihood_given_label`, `classifier` and `regret`."""
     if not isinstance(run.model, HasLogProb):
         return {"likelihood": {"none": run.entry.reason or "the model gives no probabilities"}}
     dims = run.codec.dims(examples.x) / len(examples.x)
     discrete = data.modality != "vector"
-    found = run.log_prob(examples.x, seed=seed)
+    if run.codec.labels:
+        joint = run.joint_log_prob(examples.x, seed=seed)
+        found = LogProb(joint.nats.logsumexp(1), joint.kind)
+    else:
+        found = run.log_prob(examples.x, seed=seed)
     fields = {"likelihood": _summary(found.nats, found.kind, dims, discrete)}
     if run.codec.labels and examples.y is not None:
-        given = run.log_prob(examples.x, examples.y, seed=seed)
-        fields["likelihood_given_label"] = _summary(given.nats, given.kind, dims, discrete)
+        own = (joint.nats - run.codec.label_log_prior).gather(1, examples.y[:, None])[:, 0]
+        fields["likelihood_given_label"] = _summary(own, joint.kind, dims, discrete)
+        itself = isinstance(run.model, HasClassifier)
+        log_p = run.classify(examples.x, seed=seed) if itself else joint.nats.log_softmax(1)
+        right = (log_p.argmax(1) == examples.y).double()
+        fields["classifier"] = {
+            "value": float(right.mean()),
+            "interval": mean_interval(right, "classifier", seed),
+            "by": "the model's own p(y given x)" if itself else "Bayes' rule",
+            "samples": len(right),
+        }
     if data.truth is not None:
         difference = data.truth.log_prob(examples.x).double() - found.nats
         fields["regret"] = {**mean_and_error(difference), "entropy": float(data.truth.entropy)}

@@ -1,4 +1,4 @@
-"""What conditional training does to labels."""
+"""What conditional models do with labels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from pangen.space import Space
 
 
 def hide(y: Tensor | None, space: Space, share: float) -> Tensor | None:
-    """Labels `(B,)` with a random `share` of them replaced by the null condition.
+    """Labels `(B,)`, or vectors `(B, d)`, with a random `share` of them replaced by the null condition.
 
     So that one network learns p(x) beside p(x given y) (Ho and Salimans 2022, Algorithm 1).
     """
     if y is None or share == 0:
         return y
-    return torch.where(torch.rand(y.shape, device=y.device) < share, space.classes, y)
+    hidden = torch.rand(len(y), device=y.device) < share
+    if y.is_floating_point():
+        return torch.where(hidden[:, None], torch.nan, y)
+    return torch.where(hidden, space.classes, y)
+
+
+def of_class(scores: Tensor, y: Tensor | None) -> Tensor:
+    """Of scores `(B, classes)` each row's own `(B,)`, or log sum exp of them where y is None or null."""
+    together = scores.logsumexp(1, keepdim=True)
+    return together[:, 0] if y is None else torch.cat([scores, together], 1).gather(1, y[:, None])[:, 0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pangen.networks.conv import ConvDecoder, ConvEncoder, UNet
-from pangen.networks.mlp import ResidualMLP
+from pangen.networks.mlp import MLP, ResidualMLP
 from pangen.space import Space
 
 SMALL = 16
@@ -24,18 +24,27 @@ def convolutional(space: Space) -> bool:
 
 
 class Condition(nn.Module):
-    """Class labels as vectors: `y` `(B,)` to `(B, width)`; None is the null condition.
+    """Conditions as vectors `(B, width)`: class labels `y` `(B,)`, or vectors `y` `(B, d)`.
 
-    A space without classes has the null condition alone, which is then a learnt bias.
+    The null condition is None, the class index `classes`, or a vector that holds NaN. A space without
+    condition has the null condition alone, which is then a learnt bias.
     """
 
     def __init__(self, space: Space, width: int) -> None:
         super().__init__()
         self.null = space.classes
         self.table = nn.Embedding(space.classes + 1, width)
+        self.embed: nn.Module | None = None
+        if space.condition is not None and space.condition.kind == "real":
+            self.embed = MLP(space.condition.dims, width, width, 1)
 
     def forward(self, y: Tensor | None, n: int) -> Tensor:
-        return self.table.weight[self.null].expand(n, -1) if y is None else self.table(y)
+        if y is None:
+            return self.table.weight[self.null].expand(n, -1)
+        if self.embed is None:
+            return self.table(y)
+        absent = y.isnan().any(1, keepdim=True)
+        return torch.where(absent, self.table.weight, self.embed(torch.where(absent, 0.0, y)))
 
 
 class Encoder(nn.Module):

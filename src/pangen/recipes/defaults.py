@@ -12,8 +12,8 @@ from pangen.registry import Entry
 
 RULE = """\
 D is the number of data dimensions and N that of training examples. Networks are
-16 sqrt(D) units wide, rounded to a power of two from 64 to 512; latent vectors have D / 4
-entries, from 2 to 64. Batches hold 128 examples or what the family's file says, at most N / 4.
+16 sqrt(D) units wide, rounded to a power of two from 64 to 512, and so is each hidden layer where
+a machine has several; latent vectors have D / 4 entries, from 2 to 64. Batches hold 128 examples or what the family's file says, at most N / 4.
 Learning rates, averages and everything else are constants of each family's file, the same for
 all data. Steps are what the budget allows; the weights kept are those that score best on the
 validation split. Nothing looks at the test split."""
@@ -33,9 +33,10 @@ def default_recipe(
     width = min(max(2 ** round(math.log2(16 * math.sqrt(dims))), 64), 512)
     sizes = {"width": width, "latent": min(max(dims // 4, 2), 64)}
     cls = entry.load()
-    named: dict[str, Any] = {
-        k: v for k, v in sizes.items() if k in settings_of(entry.name).__dataclass_fields__
-    }
+    known = settings_of(entry.name).__dataclass_fields__
+    named: dict[str, Any] = {k: v for k, v in sizes.items() if k in known}
+    if "hidden" in known and isinstance(layers := known["hidden"].default, tuple):
+        named["hidden"] = (width,) * len(layers)
     training = dict(cls.training_defaults)
     training["batch"] = max(min(training.get("batch", 128), len(data.train) // 4), 1)
     training |= {"budget": budget} | ({"steps": steps} if steps else {})

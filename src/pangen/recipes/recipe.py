@@ -12,7 +12,8 @@ from typing import Any, Literal, dataclass_transform, get_type_hints
 import pydantic
 
 from pangen.errors import PangenError, unknown
-from pangen.registry import get
+from pangen.precision import Precision, precision
+from pangen.registry import Entry, get
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -88,6 +89,8 @@ class Recipe:
     """Samples and likelihoods are computed in chunks of this size, and depend on it."""
     conditional: bool = False
     """Whether the model is given the labels."""
+    dtype: Precision = "float32"
+    """Of weights, data and noise, in training and after: float64 is slower, and exact to more digits."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -124,17 +127,23 @@ def build_model(recipe: Recipe, space: Any) -> Any:
 
     settings = {k: v for k, v in recipe.model.items() if k != "name"}
     settings = asdict(_validate(settings_of(recipe.model["name"]), settings, "model"))
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), precision(recipe.dtype):
         seed_global(torch.device("cpu"), "initialise", recipe.seed)
         model = get(recipe.model["name"]).load()(space, **settings)
+        if recipe.dtype != "float32":  # buffers that are made in one type whatever the default
+            model.to(torch.get_default_dtype())
     model.chunk = recipe.chunk
     return model
 
 
-@cache
 def settings_of(name: str) -> type:
     """The settings of a model as a dataclass, read off its constructor."""
-    cls = get(name).load()
+    return _settings(get(name))
+
+
+@cache
+def _settings(entry: Entry) -> type:
+    cls = entry.load()
     hints = get_type_hints(cls.__init__)
     fields = []
     for parameter in list(inspect.signature(cls.__init__).parameters.values())[2:]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pangen.errors import PangenError
+from pangen.errors import DivergedError
 from pangen.samplers.langevin import State
 from pangen.space import Progress
 
@@ -103,7 +103,6 @@ def check_gap(gap: Tensor, dims: int, progress: Progress) -> None:
     let it grow without bound.
     """
     if not abs(float(gap.detach())) < 100 + 50 * dims:
-        raise PangenError(
-            f"the energy ran away at step {progress.step}: data and chains are {float(gap.detach()):.3g} nats "
-            "apart; the last good weights are kept: lower training.lr."
+        raise DivergedError(
+            f"the energy ran away at step {progress.step}: data and chains are {float(gap.detach()):.3g} nats apart"
         )

@@ -1,29 +1,18 @@
-"""Markov chains: block Gibbs sampling, and annealed importance sampling for normalising constants."""
+"""Markov chains along a path of densities: annealed importance sampling for normalising constants."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Draw = Callable[[Tensor, torch.Generator | None], Tensor]
-"""Draws one block of variables given the other, row by row."""
-
-
-def block_gibbs(
-    v: Tensor, draw_h: Draw, draw_v: Draw, sweeps: int, generator: torch.Generator | None = None
-) -> Iterator[Tensor]:
-    """Alternate h ~ p(h given v) and v ~ p(v given h); yields v after each sweep."""
-    for _ in range(sweeps):
-        v = draw_v(draw_h(v, generator), generator)
-        yield v
-
 
 def binomial(p: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
     """Successes among `count` trials of probability `p`, elementwise; of the dtype of `p`."""
+    if count == 1:
+        return (torch.rand(p.shape, generator=generator, device=p.device, dtype=p.dtype) < p).to(p.dtype)
     hits = torch.zeros_like(p)
     block = max(1, min(count, 2**22 // max(p.numel(), 1)))  # trials held in memory at once
     for start in range(0, count, block):
@@ -59,7 +48,7 @@ def annealed_importance(path: Annealed, n: int, temperatures: int, generator: to
     """
     x = path.start(n, generator)
     log_w = torch.zeros(n, device=x.device)
-    betas = (1 - torch.linspace(1, 0, temperatures, dtype=torch.float64) ** 2).tolist()
+    betas = (1 - torch.linspace(1, 0, max(temperatures, 2), dtype=torch.float64) ** 2).tolist()
     for beta, following in pairwise(betas):
         log_w += path.log_ratio(x, beta, following)
         x = path.move(x, following, generator)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from pangen.model import last
-from pangen.samplers.annealing import reverse_annealed_importance
+from pangen.samplers.annealing import between, log_mean_exp, reverse_annealed_importance
 from pangen.samplers.langevin import MALA, Independence
 from pangen.samplers.mcmc import annealed_importance
+from pangen.space import LogZ
 
 FEW, DRAWS = 3, 2**16
 """Dimensions up to which Z is a mean over so many draws of the Gaussian."""
@@ -67,18 +68,16 @@ def tilted_log_z(
     x: Tensor,
     temperatures: int,
     generator: torch.Generator,
-) -> Tensor:
-    """log Z of each tilt `(columns,)`; `tilts` are those of classes, and last that of `path`, of all.
+) -> LogZ:
+    """log Z of each of the `tilts` `(classes,)`; that of `path` is all of them together.
 
-    In few dimensions by importance sampling from the Gaussian. Else from samples `x` of the model,
-    `(n, *shape)`: Z_y = Z E[p(y given x)], and log Z is the higher of what annealed importance
-    sampling finds forward and the mean log weight of the way back. That mean is never below log Z
-    but by chance, and unlike the mean weight it does not rest on the few samples that fit worst.
+    In few dimensions by importance sampling from the Gaussian, which is annealing in one step. Else
+    annealed, back from samples `x` of the model `(n, *shape)`, with Z_y = Z E[p(y given x)].
     """
     if math.prod(path.shape) <= FEW:
-        return (-tilts(path.start(DRAWS, generator))).logsumexp(0) - math.log(DRAWS)
-    forward = annealed_importance(path, len(x), temperatures, generator).logsumexp(0) - math.log(len(x))
-    back = reverse_annealed_importance(path, x, temperatures, generator).mean()
-    each = tilts(x)
-    shares = (each[:, -1:] - each).logsumexp(0) - math.log(len(x))
-    return shares + torch.maximum(forward, back)
+        mean, error = log_mean_exp(-tilts(path.start(DRAWS, generator)).T)
+        return LogZ(mean, mean - 2 * error, mean + 2 * error)
+    forward = annealed_importance(path, len(x), temperatures, generator)
+    back = reverse_annealed_importance(path, x, temperatures, generator)
+    shares = (-tilts(x)).log_softmax(1).logsumexp(0) - math.log(len(x))
+    return LogZ(*(end + shares for end in between(forward[None], back[None])[:3]))

@@ -9,6 +9,7 @@ import torch
 
 from pangen.codecs import Codec
 from pangen.data.batches import Batches
+from pangen.errors import DivergedError
 from pangen.recipes.recipe import Recipe, Training
 from pangen.rng import seed_global
 from pangen.space import Progress
@@ -17,6 +18,8 @@ from pangen.training.selection import validation_score
 
 SHARE = 0.15
 """Of the budget, for validation."""
+GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples, modulo 1, fill the unit interval evenly (Weyl 1916)."""
 FEWEST = 4
 """Validations of a training, at least."""
 
@@ -24,27 +27,33 @@ FEWEST = 4
 def measure(
     recipe: Recipe, codec: Codec, train: Batches, validation: Batches, device: torch.device
 ) -> Training:
-    """Turn a budget in seconds into a number of steps, by timing the first ones on a copy.
+    """Turn a budget in seconds into a number of steps, by timing some on a copy.
 
-    The copy is thrown away: a run with `--budget` is the run with `--steps` of what was measured.
+    They are spread over the whole training, whose phases may cost differently. The copy is thrown
+    away: a run with `--budget` is the run with `--steps` of what was measured.
     """
     settings, budget = recipe.training, recipe.training.budget
     assert budget is not None
     began = time.perf_counter()
     state = start_state(recipe, codec, train, device)
-    warm, timed, spent = 3, 0, 0.0
+    warm, tried, timed, spent = 3, 0, 0, 0.0
     while timed < 5 or (spent < 0.04 * budget and timed < 200):
+        state.step = int(tried * GOLDEN % 1 * settings.steps)
         tick = time.perf_counter()
         seed_global(device, "step", recipe.seed, state.step)
-        train_step(state, train[state.step], settings)
-        if state.step > warm:
+        try:
+            train_step(state, train[state.step], settings)
+        except DivergedError:  # the training itself will say so
+            break
+        tried += 1
+        if tried > warm:
             timed, spent = timed + 1, spent + time.perf_counter() - tick
         if time.perf_counter() - began > budget:
             break
     fields, validating = _affordable(state, validation, settings)
     settings = replace(settings, **fields)
     left = budget - (time.perf_counter() - began) - validating
-    steps = max(int(left * timed / spent) if spent else 1, 1)
+    steps = max(int(left * timed / spent) if spent else tried + 1, 1)
     return replace(settings, steps=steps, validations=min(settings.validations, steps))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,19 +15,22 @@ from pangen.capabilities import HasClosedForm
 from pangen.codecs import Codec
 from pangen.data.batches import Batches
 from pangen.data.dataset import Data
-from pangen.errors import PangenError
+from pangen.errors import DivergedError, PangenError
 from pangen.files import make_folder, write_json, write_tensors
 from pangen.model import GenerativeModel
+from pangen.precision import precision
 from pangen.recipes.recipe import Recipe, build_model
 from pangen.registry import get
 from pangen.rng import generator, seed_global
-from pangen.run import CARD, CHECKPOINT, CODEC, RECIPE, WEIGHTS, Run
-from pangen.space import Progress
+from pangen.run import CARD, CHECKPOINT, CODEC, RECIPE, WEIGHTS, Run, check_precision
+from pangen.space import Batch, Progress
 from pangen.threads import threads, useful_threads
+from pangen.training.alarm import held_out_warnings
 from pangen.training.budget import measure
 from pangen.training.checkpoint import load_checkpoint, save_checkpoint
+from pangen.training.diagnose import first_not_finite
 from pangen.training.interrupt import stoppable
-from pangen.training.loop import Best, start_state, train_step
+from pangen.training.loop import Best, State, start_state, train_step
 from pangen.training.record import Metrics, make_card
 from pangen.training.selection import validation_score
 
@@ -59,15 +63,19 @@ def fit_recipe(
     """Train, and keep the weights that are best on the validation split.
 
     With a `path` the run is a folder, usable at any moment: Ctrl-C ends the training and keeps
-    what is best so far. Raises `PangenError` when a loss is not finite, keeping the last good
-    weights as well.
+    what is best so far. Raises `PangenError` when a loss is not finite, naming the layer where that
+    began and keeping the last good weights as well.
     """
     if path is not None:
         make_folder(path)
         write_json(path / CODEC, codec.to_json())
     device = torch.device(device)
+    check_precision(recipe.dtype, device)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # the caller's random state is left alone
+    with (
+        torch.random.fork_rng(devices=devices),
+        precision(recipe.dtype),
+    ):  # the caller's random state is left alone
         if "closed_form" in get(recipe.model["name"]).capabilities:
             return _fit_closed_form(recipe, data, codec, path, device)
         train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
@@ -86,6 +94,8 @@ def _fit_closed_form(
         Batches(split, codec, 1, recipe.seed, "cpu").all() for split in (data.train, data.validation)
     )
     found = model.fit_exactly(train, validation)
+    if recipe.dtype != "float32":
+        model.to(torch.get_default_dtype())
     recipe = replace(
         recipe, model={**recipe.model, **found}, training=replace(recipe.training, steps=1, budget=None)
     )
@@ -106,14 +116,17 @@ class _Training:
             settings = measure(recipe, codec, train, self.validation, self.device)
             recipe = replace(recipe, training=settings)
         self.recipe, self.settings = recipe, recipe.training
-        self.state = start_state(recipe, codec, train, self.device)
+        self.state = self.start()
         if resume and path and (path / CHECKPOINT).exists():
             load_checkpoint(path / CHECKPOINT, self.state)
         if path:
             write_json(path / RECIPE, recipe.to_json())
-        self.metrics = Metrics(path, resume)
+        self.metrics, self.warnings, self.rise = Metrics(path, resume), [], 0.0
         count, total = self.settings.validations, self.settings.steps
         self.checks = {round(total * (i + 1) / count) for i in range(count)}
+
+    def start(self) -> State:
+        return start_state(self.recipe, self.codec, self.train, self.device)
 
     def run(self, report: Report) -> Run:
         """Train, and keep what there is when it ends, however that is."""
@@ -129,8 +142,12 @@ class _Training:
             failure = error
         if failure is None and not state.best.weights:
             self.validate()
+        if failure is not None and not state.best.weights:  # the present ones are those that failed
+            state.judged.load_state_dict(self.start().judged.state_dict())
         model = self.best_model()
         state.seconds = time.perf_counter() - self.began
+        if failure is None:
+            self.look_for_trouble(model)
         outcome = "failed" if failure else "complete" if state.step == settings.steps else "interrupted"
         self.save(outcome)
         if failure is not None:
@@ -140,8 +157,14 @@ class _Training:
     def step(self) -> dict[str, float]:
         """One step, and what is due after it."""
         state = self.state
-        seed_global(self.device, "step", self.recipe.seed, state.step)
-        numbers = train_step(state, self.train[state.step], self.settings)
+        try:
+            numbers = train_step(state, self.batch(), self.settings)
+        except DivergedError as error:
+            where = first_not_finite(state.model, self.batch(), Progress(state.step, self.settings.steps))
+            kept = "last good weights are kept" if state.best.weights else "weights of the start are kept"
+            raise PangenError(
+                f"{error}{where and f', first {where}'}; the {kept}: lower training.lr or training.clip."
+            ) from None
         state.seconds = time.perf_counter() - self.began
         if state.step in self.checks:
             numbers |= self.validate()
@@ -151,16 +174,31 @@ class _Training:
         self.metrics.write(state.step, self.settings.steps, state.seconds, numbers)
         return numbers
 
+    def batch(self) -> Batch:
+        """That of the present step, and its noise."""
+        seed_global(self.device, "step", self.recipe.seed, self.state.step)
+        return self.train[self.state.step]
+
     def validate(self) -> dict[str, float]:
         """Score the validation split, and keep the weights if they are the best so far."""
         state = self.state
         progress = Progress(state.step, self.settings.steps)
         examples = self.settings.validation_examples
         name, score = validation_score(state.judged, self.validation, progress, examples)
-        if score < state.best.score or not state.best.weights:
+        self.rise = score - state.best.score
+        if math.isfinite(score) and score < state.best.score:
             weights = {k: v.detach().clone() for k, v in state.judged.state_dict().items()}
             state.best = Best(score, state.step, weights)
         return {f"validation {name}": score}
+
+    def look_for_trouble(self, model: GenerativeModel) -> None:
+        """Set the likelihood of validation data against that of training data, once, at the end."""
+        self.warnings = held_out_warnings(
+            model, self.train, self.validation, examples=self.settings.validation_examples, rise=self.rise
+        )
+        if self.warnings:
+            step, total = self.state.step, self.settings.steps
+            self.metrics.write(step, total, self.state.seconds, {"warnings": self.warnings})
 
     def best_model(self) -> GenerativeModel:
         """The model with the best weights, thoroughly calibrated."""
@@ -183,5 +221,6 @@ class _Training:
     def card(self, outcome: str) -> dict[str, Any]:
         state = self.state
         return make_card(
-            self.recipe, state.judged, outcome, seconds=state.seconds, steps=state.step, device=self.device, best=state.best
+            self.recipe, state.judged, outcome, seconds=state.seconds, steps=state.step, device=self.device,
+            best=state.best, warnings=self.warnings
         )  # fmt: skip

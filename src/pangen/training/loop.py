@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pangen.codecs import Codec
 from pangen.data.batches import Batches
-from pangen.errors import PangenError
+from pangen.errors import DivergedError
 from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Recipe, Training, build_model
 from pangen.rng import seed_global
@@ -89,7 +89,9 @@ def train_step(state: State, batch: Batch, settings: Training) -> dict[str, floa
         if player is None:
             break
         if settings.clip is not None:
-            nn.utils.clip_grad_norm_(players[player], settings.clip, foreach=True)
+            norm = float(nn.utils.clip_grad_norm_(players[player], settings.clip, foreach=True))
+            if not math.isfinite(norm):
+                raise DivergedError(f"the gradient of the {player} became {norm} at step {state.step}")
         for group in state.optimizers[player].param_groups:
             group["lr"] = rate(progress, settings)
         state.optimizers[player].step()
@@ -121,9 +123,6 @@ def _split(batch: Batch, pieces: int) -> list[Batch]:
 def _record(log: dict[str, float], player: str, loss: Any, step: int) -> None:
     value = float(loss.total.detach())
     if not math.isfinite(value):
-        raise PangenError(
-            f"the loss of the {player} became {value} at step {step}; the last good weights are kept: "
-            "lower training.lr or training.clip."
-        )
+        raise DivergedError(f"the loss of the {player} became {value} at step {step}")
     log[player] = value
     log |= {f"{player}/{name}": float(term.detach()) for name, term in loss.terms.items()}

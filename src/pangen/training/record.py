@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ class Metrics:
         if self._file and not resume:
             self._file.write_text("")
 
-    def write(self, step: int, total: int, seconds: float, numbers: dict[str, float]) -> None:
-        chosen = step % max(total // 200, 1) == 0 or any(k.startswith("validation") for k in numbers)
+    def write(self, step: int, total: int, seconds: float, numbers: dict[str, Any]) -> None:
+        chosen = step % max(total // 200, 1) == 0 or any(
+            k.startswith(("validation", "warn")) for k in numbers
+        )
         if self._file and chosen:
             row = {"step": step, "seconds": round(seconds, 3), **numbers}
             with open(self._file, "a") as file:
@@ -43,6 +47,7 @@ def make_card(
     steps: int,
     device: torch.device,
     best: Best | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What happened to a run, and what it ran on."""
     entry = get(recipe.model["name"])
@@ -56,10 +61,11 @@ def make_card(
         "total_steps": recipe.training.steps if best else 0,
         "seconds": round(seconds, 3),
         "best": {"step": best.step, "score": best.score} if best and best.weights else None,
+        "warnings": list(warnings),
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "versions": {
             "pangen": pangen.__version__,
@@ -67,3 +73,13 @@ def make_card(
             "python": platform.python_version(),
         },
     }
+
+
+@cache
+def processor() -> str:
+    """The name of the machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

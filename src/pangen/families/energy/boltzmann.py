@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from pangen.errors import PangenError
-from pangen.model import GenerativeModel
-from pangen.samplers.annealing import annealed_walk, estimate_log_z
+from pangen.families.energy.energy import EnergyModel
+from pangen.model import last
+from pangen.samplers.annealing import annealed_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.pairwise import FromIndependent, Pairwise
-from pangen.space import Batch, LogProb, Loss, Progress, Space
+from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
 ENUMERABLE = 24
 """Units up to which `calibrate` sums over all states: 2^24 of them, in a second or two."""
@@ -31,7 +32,7 @@ MEAN_FIELD = 30
 """Damped updates of the mean field."""
 
 
-class Boltzmann(GenerativeModel):
+class Boltzmann(EnergyModel):
     """A fully connected energy model of binary data.
 
     Args:
@@ -69,7 +70,7 @@ class Boltzmann(GenerativeModel):
         self.register_buffer("pairs", torch.triu_indices(self.units, self.units, 1), persistent=False)
         self.register_buffer("b_base", torch.zeros(self.units))  # log odds of the data: independent units
         self.register_buffer("chains", torch.zeros(0 if self.enumerates else chains, self.units))
-        self.register_buffer("log_z", torch.tensor(math.nan))  # unknown until `calibrate`
+        self.register_buffer("log_z", torch.full((1,), math.nan))  # unknown until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
@@ -112,15 +113,13 @@ class Boltzmann(GenerativeModel):
         kind = "estimate" if self.units > ENUMERABLE else "exact" if self.hidden <= FEW else "lower bound"
         return LogProb(-self.energy(x) - self.log_z, kind)
 
-    @torch.no_grad()
-    def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
-        """log Z: the sum over all states, or its pessimistic estimate."""
-        if self.units <= ENUMERABLE:
-            self.log_z.copy_(self.joint().double().log_z())
-            return
-        path = FromIndependent(self.joint(), self.b_base)
-        walk = annealed_walk(path, self.weights, self.sweeps, generator) if thorough else None
-        self.log_z.copy_(estimate_log_z(path, self.weights, self.temperatures, generator, walk))
+    def exact_log_z(self) -> Tensor | None:
+        return self.joint().double().log_z()[None] if self.units <= ENUMERABLE else None
+
+    def anneal(self, generator: torch.Generator, chains: int, share: int) -> LogZ:
+        path, n = FromIndependent(self.joint(), self.b_base), chains or self.weights
+        walk = annealed_walk(path, n, self.sweeps // share, generator)
+        return log_z_interval(path, last(walk), self.temperatures // share, generator)
 
     # -- learning and sampling ------------------------------------------------------------------
 
@@ -129,6 +128,7 @@ class Boltzmann(GenerativeModel):
         data, joint = self.energy(batch.x).mean(), self.joint()
         if self.enumerates:
             log_z = joint.log_z()
+            check_gap(data + log_z, self.units, progress)
             return Loss(data + log_z, {"free energy of data": data, "log z": log_z})
         s = self.chains
         with torch.no_grad():

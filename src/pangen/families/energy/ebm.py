@@ -21,19 +21,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pangen.errors import PangenError
+from pangen.families.energy.energy import EnergyModel
 from pangen.likelihoods import log_normal
-from pangen.model import GenerativeModel
 from pangen.networks.fourier import scores
+from pangen.networks.labels import of_class
 from pangen.samplers.annealing import annealed_walk
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.tilted import FromNormal, advance, tilted_log_z
-from pangen.space import Batch, LogProb, Loss, Progress, Space
+from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
 ACCEPTANCE = 0.57
 """Of Langevin proposals, sought by moving the step (Roberts and Rosenthal 1998)."""
 
 
-class EBM(GenerativeModel):
+class EBM(EnergyModel):
     """An energy over real vectors, or over images on a grid, whose cells training fills with noise.
 
     Args:
@@ -75,7 +76,9 @@ class EBM(GenerativeModel):
         self.register_buffer("s", torch.ones(space.shape))
         self.register_buffer("chains", torch.zeros(chains, *space.shape))
         self.register_buffer("step", torch.tensor(sigma**2))
-        self.register_buffer("log_z", torch.full((space.classes + 1,), math.nan))  # unknown until `calibrate`
+        self.register_buffer(
+            "log_z", torch.full((max(space.classes, 1),), math.nan)
+        )  # unknown until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
@@ -87,31 +90,29 @@ class EBM(GenerativeModel):
 
     # -- the distribution -----------------------------------------------------------------------
 
-    def tilts(self, u: Tensor) -> Tensor:
-        """f of each class, and last that of all together, `(B, classes + 1)`."""
-        f = self.net(u)
-        return torch.cat([f, -(-f).logsumexp(1, keepdim=True)], 1) if self.space.classes else f
-
     def tilt(self, u: Tensor, y: Tensor | None = None) -> Tensor:
         """f of class y, or of all together where y is None or null, `(B,)`."""
-        return self.tilts(u)[:, -1] if y is None else self.tilts(u).gather(1, y[:, None])[:, 0]
+        return -of_class(-self.net(u), y)
 
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """E(x, y), or E(x), `(B,)`."""
         return self.tilt((x - self.m) / self.s, y) - log_normal(x, self.m, self.s.log())
 
+    def classify(self, x: Tensor) -> Tensor:
+        """log p(y given x) `(B, classes)`, which needs no log Z (Grathwohl et al., Eq. 5)."""
+        return (-self.net((x - self.m) / self.s)).log_softmax(1)
+
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
         """On a grid, the density at the middle of the cell times its volume."""
-        log_z = self.log_z[-1] if y is None else self.log_z[y]
+        log_z = of_class(self.log_z.expand(len(x), -1), y)
         volume = self.space.dims * math.log(self.cell) if self.cell else 0.0
         return LogProb(volume - self.energy(x, y) - log_z, "estimate")
 
-    def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
-        """log Z of each class, and of all."""
-        temperatures = self.temperatures if thorough else max(self.temperatures // 5, 2)
-        self.log_z.copy_(tilted_log_z(self._path(), self.tilts, self.chains, temperatures, generator))
+    def anneal(self, generator: torch.Generator, chains: int, share: int) -> LogZ:
+        x, temperatures = self.chains[: chains or None], self.temperatures // share
+        return tilted_log_z(self._path(), self.net, x, temperatures, generator)
 
     def _path(self, y: Tensor | None = None) -> FromNormal:
         """From the Gaussian to the model, in u."""

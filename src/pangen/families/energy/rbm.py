@@ -1,38 +1,44 @@
 """Restricted Boltzmann machine (Smolensky 1986), trained by contrastive divergence (Hinton 2002).
 
-E(v, h) = -b.v - c.h - v.W.h - sum_i log C(N, v_i), with v_i counts in 0 .. N: bits for N = 1
-(binary spaces); for grids of N + 1 levels the visibles are binomial given h. With `chains` the
-negative samples persist from step to step (Tieleman 2008). Partition function: enumeration when
-one side is small, else annealed importance sampling (Salakhutdinov and Murray 2008).
+E(v, h) = -b.t - c.h - t.W.h - log h(v), with t(v) and h(v) those of the visible units: bits,
+binomial grey levels, one-hot tokens, or Gaussian values. The class is one more visible unit, so
+that p(y given x) is exact (Larochelle and Bengio 2008). Negative samples persist from step to step
+(Tieleman 2008), at several temperatures if need be (Desjardins et al. 2010). log Z: a sum when one
+side is small, else annealed importance sampling (Salakhutdinov and Murray 2008).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from pangen.errors import PangenError
-from pangen.model import GenerativeModel, last
-from pangen.samplers.annealing import estimate_log_z, gibbs_walk
-from pangen.samplers.layered import Counts, FromBaseRates, Layered
-from pangen.samplers.mcmc import binomial, block_gibbs
-from pangen.space import Batch, LogProb, Loss, Progress, Space
+from pangen.families.energy.energy import EnergyModel
+from pangen.networks.labels import of_class
+from pangen.samplers.annealing import gibbs_walk
+from pangen.samplers.bipartite import Bipartite, ByClass
+from pangen.samplers.diagnostics import check_gap
+from pangen.samplers.layered import with_slopes
+from pangen.samplers.units import visible_units
+from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
-ENUMERABLE = 2**14
-"""States of one side up to which the partition function is summed."""
 
-
-class RBM(GenerativeModel):
-    """A bipartite energy model of binary or grid data.
+class RBM(EnergyModel):
+    """A bipartite energy model of any data.
 
     Args:
         width: hidden units.
         k: Gibbs sweeps between data, or the persistent chains, and the negative samples.
         chains: persistent chains (PCD-k); 0 starts at the data each time (CD-k).
+        replicas: temperatures of these chains, down to that of independent units; 1: no tempering.
+        centering: whether units are measured from their means in the gradient.
+        sparsity: share of the examples that a hidden unit should be on for; 0: any.
+        sparsity_cost: weight of the distance to it.
+        precision: of the factors of large products in training; bfloat16 is faster where it is native.
         sweeps: Gibbs sweeps from independent units to a sample.
         temperatures: of annealed importance sampling, which runs
         weights: chains each way.
@@ -49,94 +55,105 @@ class RBM(GenerativeModel):
         width: int = 128,
         k: int = 1,
         chains: int = 128,
+        replicas: int = 1,
+        centering: bool = True,
+        sparsity: float = 0.0,
+        sparsity_cost: float = 0.1,
+        precision: Literal["full", "bfloat16"] = "full",
         sweeps: int = 1000,
         temperatures: int = 1000,
         weights: int = 100,
     ) -> None:
         super().__init__(space)
-        if space.kind != "binary" and not space.is_grid:
-            raise PangenError(
-                "an rbm needs binary data or grey levels; bin real values, or fit another model."
-            )
-        self.k, self.sweeps, self.temperatures, self.weights = k, sweeps, temperatures, weights
-        self.counts, self.N = Counts(space), Counts(space).N
-        self.W = nn.Parameter(0.01 / self.N * torch.randn(space.dims, width))
-        self.b = nn.Parameter(torch.zeros(space.dims))
-        self.c = nn.Parameter(torch.zeros(width))
-        self.register_buffer("b_base", torch.zeros(space.dims))  # log odds of the data: the base-rate model
-        self.register_buffer("chains", torch.zeros(chains, space.dims))
-        self.register_buffer("log_z", torch.tensor(torch.nan))  # unknown until `calibrate`
+        if replicas > 1 and not chains:
+            raise PangenError("replicas swap states of persistent chains, and there are none: raise chains.")
+        self.k, self.betas, self.centering = k, torch.linspace(1, 0, replicas).tolist(), centering
+        self.sparsity, self.sparsity_cost, self.rounded = (
+            sparsity,
+            sparsity_cost,
+            torch.bfloat16 if precision == "bfloat16" else None,
+        )
+        self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
+        self.visible = visible_units(space)
+        size = self.visible.size
+        self.W = nn.Parameter(0.01 / self.visible.parts[0].scale * torch.randn(size, width))
+        self.b, self.c = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("b_base", torch.zeros(size))  # of independent units with the data's means
+        self.register_buffer("mu", torch.zeros(size))  # the centres: means of the data
+        self.register_buffer("lam", torch.zeros(width))  # and of what the hidden units make of them
+        self.register_buffer("chains", torch.zeros(replicas, chains, size + width))
+        self.register_buffer("log_z", torch.full((max(space.classes, 1),), math.nan))  # until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
-        """Visible biases, base rates and persistent chains at the data's mean."""
-        self.b_base.copy_(self.counts.base_rates(batch.x))
+        """Visible biases and persistent chains at the data's means."""
+        self.b_base.copy_(self.visible.base_rates(*batch))
         self.b.copy_(self.b_base)
-        self.chains.copy_(binomial(self.b_base.sigmoid().expand_as(self.chains), self.N))
+        if self.centering:
+            self.mu.copy_(self.visible.of(*batch).mean(0))
+            self.lam.fill_(0.5)
+        path, count = self.joint().path(self.b_base), self.chains[..., 0].numel()
+        self.chains.copy_(path.start(count, torch.default_generator).view_as(self.chains))
 
     # -- the distribution -----------------------------------------------------------------------
 
+    def joint(self) -> Bipartite:
+        """The law of examples and classes together."""
+        return Bipartite(self.W, self.b, self.c, self.visible, self.rounded)
+
+    def each(self) -> ByClass:
+        """The law of examples in each class, whose label unit moves the biases of h."""
+        n, c = self.visible.sizes[0], self.c[None]
+        c, d = (c + self.W[n:], self.b[n:]) if self.space.classes else (c, self.b.new_zeros(1))
+        return ByClass(self.W[:n], self.b[:n], c, d, self.visible.parts[0], self.b_base[:n])
+
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Free energy F(v) = -log sum_h exp(-E(v, h)), in nats `(B,)`."""
-        return self._free_energy(self.counts.of(x))
+        """Free energy F(x, y), or F(x) where y is None or null, in nats `(B,)`."""
+        return -of_class(self.each().scores(x), y)
 
-    def _free_energy(self, v: Tensor) -> Tensor:
-        return -(v @ self.b) - softplus(self.c + v @ self.W).sum(-1) - self.counts.log_choose(v)
-
-    def draw_h(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """h ~ p(h given v), Bernoulli."""
-        return binomial(torch.sigmoid(self.c + v @ self.W), 1, generator)
-
-    def draw_v(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """v ~ p(v given h), binomial: counts."""
-        return binomial(torch.sigmoid(self.b + h @ self.W.T), self.N, generator)
+    def classify(self, x: Tensor) -> Tensor:
+        """log p(y given x) `(B, classes)`, exact (Larochelle and Bengio, Eq. 2)."""
+        return self.each().scores(x).log_softmax(1)
 
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
-        exact = self._log_z_exact()
-        log_z = self.log_z if exact is None else exact
-        return LogProb(-self.energy(x) - log_z.to(x), "estimate" if exact is None else "exact")
+        log_z = of_class(self.log_z.expand(len(x), -1), y)
+        return LogProb(-self.energy(x, y) - log_z, "exact" if self.each().enumerable else "estimate")
 
-    def path(self) -> FromBaseRates:
-        """From independent visible units at the base rates to the model."""
-        return FromBaseRates(Layered((self.W,), (self.b, self.c), self.N), self.b_base)
+    def exact_log_z(self) -> Tensor | None:
+        return self.each().log_z()
 
-    def calibrate(self, generator: torch.Generator, *, thorough: bool = True) -> None:
-        """Estimate log Z, unless it can be summed."""
-        if self._log_z_exact() is None:
-            path = self.path()
-            walk = gibbs_walk(path, self.weights, self.sweeps, generator) if thorough else None
-            self.log_z.copy_(estimate_log_z(path, self.weights, self.temperatures, generator, walk))
-
-    def _log_z_exact(self) -> Tensor | None:
-        visible, hidden = self.W.shape
-        if 2**hidden <= ENUMERABLE:  # sum_v = (1 + exp(b + W h))^N, by the binomial theorem
-            h = _states(hidden, 2).to(self.W)
-            return (h @ self.c + self.N * softplus(self.b + h @ self.W.T).sum(-1)).logsumexp(0)
-        if (self.N + 1) ** visible <= ENUMERABLE:
-            return (-self._free_energy(_states(visible, self.N + 1).to(self.W))).logsumexp(0)
-        return None
+    def anneal(self, generator: torch.Generator, chains: int, share: int) -> LogZ:
+        temperatures, sweeps = self.temperatures // share, self.sweeps // share
+        return self.each().anneal(chains or self.weights, temperatures, sweeps, generator)
 
     # -- learning and sampling ------------------------------------------------------------------
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        """F(data) - F(chain), a bit: its gradient is the difference of moments <dE>_data - <dE>_model."""
-        v = self.counts.of(batch.x)
-        chain = last(block_gibbs(self.chains if len(self.chains) else v, self.draw_h, self.draw_v, self.k))
-        if self.training and len(self.chains):
-            self.chains.copy_(chain)
-        data, model = self._free_energy(v).mean(), self._free_energy(chain).mean()
-        return Loss((data - model) / self.N, {"energy of data": data, "energy of chains": model})
+        """F(data) - F(chains), a bit; its gradient is a difference of moments."""
+        t, states = self.visible.of(*batch), self.chains if self.chains.numel() else None
+        found = self.joint().contrast(t, states, self.b_base, self.k, self.betas, self.mu, self.lam)
+        if self.training:
+            self.lam.lerp_(found.h, 0.01 * self.centering)
+            if states is not None:
+                states.copy_(found.states)
+        gap, (dW, db, dc) = found.data - found.model, found.slopes
+        check_gap(gap, self.space.dims, progress)
+        if self.sparsity:  # by the biases alone (Lee et al. 2008)
+            dc = dc + self.sparsity_cost * (found.h - self.sparsity)
+        total = with_slopes(gap, (self.W, self.b, self.c), (dW, db, dc))
+        return Loss(
+            total / self.visible.parts[0].scale,
+            {"energy of data": found.data, "energy of chains": found.model},
+        )
 
     def trajectory(
         self, n: int, y: Tensor | None = None, *, generator: torch.Generator, sweeps: int | None = None
     ) -> Iterator[Tensor]:
-        for s in gibbs_walk(self.path(), n, sweeps or self.sweeps, generator):
-            yield self.counts.values(s[:, : self.space.dims])
-
-
-def _states(units: int, values: int) -> Tensor:
-    """Every state of `units` variables with `values` values, `(values ** units, units)`."""
-    index = torch.arange(values**units)[:, None]
-    return index // values ** torch.arange(units) % values
+        """Gibbs sweeps; a class that is null is drawn first."""
+        if y is not None:
+            prior = self.log_z.nan_to_num(0).softmax(0)
+            y = torch.where(y == len(prior), prior.multinomial(n, replacement=True, generator=generator), y)
+        for s in gibbs_walk(self.each().path(y), n, sweeps or self.sweeps, generator):
+            yield self.visible.parts[0].values(s[:, : self.visible.sizes[0]])

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from pangen.families.flow.flow import FlowModel
-from pangen.networks.bijections import AdditiveCoupling, BaseName, Compose, FlatNet, Scale, mask_pairs
+from pangen.networks.bijections import (
+    Additive,
+    BaseName,
+    Dequantisation,
+    Scale,
+    Shift,
+    flat_pair,
+    mask_pairs,
+)
 from pangen.space import Space
 
 
@@ -20,9 +26,11 @@ class NICE(FlowModel):
         width: units of a coupling's hidden layers.
         pairs: pairs of couplings; each pair moves every dimension once.
         depth: hidden layers of a coupling's network.
-        base: p_H, independent logistic or normal dimensions.
+        base: p_H: independent logistic (Eq. 5), normal or uniform dimensions, or a learnt mixture of
+            Gaussians.
         dropout: of hidden units, for images, of which there are few for their dimension.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
+        dequantisation: noise on grey levels behind the codec `grid`: uniform, or learnt by a flow.
     """
 
     training_defaults: ClassVar[dict[str, Any]] = {
@@ -42,12 +50,14 @@ class NICE(FlowModel):
         base: BaseName = "logistic",
         dropout: float = 0.2,
         unlabelled: float = 0.1,
+        dequantisation: Dequantisation = "variational",
     ) -> None:
-        context, p = width if space.classes else 0, dropout if space.is_image else 0.0
-
-        def coupling(b: Tensor) -> AdditiveCoupling:
-            return AdditiveCoupling(b, FlatNet(b.shape, 1, width, depth, context=context, dropout=p))
-
-        cuts = mask_pairs(space.shape, pairs)
-        blocks = [Compose(*map(coupling, masks)) for masks in cuts]
-        super().__init__(space, [*blocks, Scale(space.shape)], width=width, base=base, unlabelled=unlabelled)
+        context, p = width if space.condition else 0, dropout if space.is_image else 0.0
+        couplings = [
+            flat_pair(Additive(), b, width, depth, context=context, dropout=p)
+            for b, _ in mask_pairs(space.shape, pairs)
+        ]
+        blocks = [Shift(space.shape), *couplings, Scale(space.shape)]  # Eq. 11, of data that are centred
+        super().__init__(
+            space, blocks, width=width, base=base, unlabelled=unlabelled, dequantisation=dequantisation
+        )

@@ -1,9 +1,8 @@
-"""RealNVP: affine couplings with alternating masks (Dinh et al. 2017).
+"""RealNVP: affine couplings with alternating masks, at several scales (Dinh et al. 2017).
 
 Activation normalisation (Kingma and Dhariwal 2018) stands where the paper has batch
 normalisation, so that no example influences another: before every pair of convolved couplings,
-once before perceptrons. Log-scales are bounded. All of z has the shape of x: the paper's
-multi-scale outputs are left out.
+once before perceptrons. Log-scales are bounded.
 """
 
 from __future__ import annotations
@@ -14,16 +13,23 @@ from torch import Tensor
 
 from pangen.families.flow.flow import FlowModel
 from pangen.networks.bijections import (
-    AffineCoupling,
+    BaseName,
     Compose,
     ConvNet,
-    FlatNet,
-    Inverse,
+    Dequantisation,
+    MaskedCoupling,
+    ScaleShift,
     Squeeze,
+    Through,
+    Transform,
     actnorm,
+    at_scale,
     checkerboard,
+    flat_pair,
     halves,
+    halvings,
     mask_pairs,
+    scaled_shape,
 )
 from pangen.networks.roles import convolutional
 from pangen.space import Space
@@ -33,17 +39,19 @@ class RealNVP(FlowModel):
     """z = f(x) with log p(x) = log N(z; 0, I) + log|det df/dx| (Eqs. 2 and 3).
 
     Vectors and small images go through perceptrons that see all dimensions at once. Larger images
-    are convolved: checkerboard masks at full size, alternating, where height and width are even,
-    with channel masks on the squeezed image.
+    are convolved at several scales, as often as height and width can be halved.
 
     Args:
-        width: units of a coupling's hidden layers; convolutions have an eighth as many channels.
-        pairs: pairs of couplings; each pair moves every dimension once.
+        width: units of a coupling's hidden layers; convolutions have a 32nd as many channels.
+        pairs: pairs of couplings, shared out among the scales; each moves every dimension there once.
+        scales: scales of a convolved image at most; between two, half of the dimensions leave to z.
         depth: hidden layers, or residual blocks, of a coupling's network.
         bound: the largest log-scale of a coupling.
+        base: density of z; the paper's is normal.
         dropout: of the hidden units of perceptrons over images, of which there are few for their
             dimension; vectors have none.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
+        dequantisation: noise on grey levels behind the codec `grid`: uniform, or learnt by a flow.
     """
 
     training_defaults: ClassVar[dict[str, Any]] = {
@@ -56,31 +64,38 @@ class RealNVP(FlowModel):
         *,
         width: int = 128,
         pairs: int = 6,
+        scales: int = 3,
         depth: int = 2,
         bound: float = 2.0,
+        base: BaseName = "normal",
         dropout: float = 0.2,
         unlabelled: float = 0.1,
+        dequantisation: Dequantisation = "variational",
     ) -> None:
-        context = width if space.classes else 0
+        context, channels, affine = width if space.condition else 0, max(width // 32, 4), ScaleShift(bound)
 
-        def flat(b: Tensor) -> AffineCoupling:
+        def flat(b: Tensor) -> Transform:
             p = dropout if space.is_image else 0.0
-            return AffineCoupling(b, FlatNet(b.shape, 2, width, depth, context=context, dropout=p), bound)
+            return flat_pair(affine, b, width, depth, context=context, dropout=p)
 
-        def conv(b: Tensor) -> AffineCoupling:
-            return AffineCoupling(b, ConvNet(b.shape, 2, width // 8, depth, context=context), bound)
+        def conv(b: Tensor) -> Transform:
+            return MaskedCoupling(affine, ConvNet(b.shape, 2, channels, depth, context=context), b)
+
+        def pair(cut: Any, shape: tuple[int, ...]) -> Compose:
+            return Compose(actnorm((shape[0], 1, 1)), *(conv(cut(shape, k)) for k in (0, 1)))
 
         if convolutional(space):
-            blocks, (C, H, W) = [], space.shape
-            for i in range(pairs):
-                if i % 2 and H % 2 == W % 2 == 0:  # Section 3.6
-                    masks = [halves((4 * C, H // 2, W // 2), k) for k in (0, 1)]
-                    inner = [actnorm((4 * C, 1, 1)), *map(conv, masks)]
-                    blocks.append(Compose(Squeeze(), *inner, Inverse(Squeeze())))
-                else:
-                    masks = [checkerboard(space.shape, k) for k in (0, 1)]
-                    blocks.append(Compose(actnorm((C, 1, 1)), *map(conv, masks)))
+            blocks = []
+            scales = halvings(space.shape, scales - 1) + 1
+            for scale in range(scales):  # Section 3.6
+                shape, each = scaled_shape(space.shape, scale), max(pairs // scales, 1)
+                squeezed = each // 2 if scale < scales - 1 else 0
+                small = 4 * shape[0], shape[1] // 2, shape[2] // 2
+                parts = [pair(checkerboard, shape) for _ in range(each - squeezed)]
+                parts += [Through(Squeeze(), pair(halves, small)) for _ in range(squeezed)]
+                blocks += [at_scale(scale, part) for part in parts]
         else:
-            cuts = mask_pairs(space.shape, pairs)
-            blocks = [actnorm(space.shape), *(Compose(*map(flat, masks)) for masks in cuts)]
-        super().__init__(space, blocks, width=width, base="normal", unlabelled=unlabelled)
+            blocks = [actnorm(space.shape), *(flat(b) for b, _ in mask_pairs(space.shape, pairs))]
+        super().__init__(
+            space, blocks, width=width, base=base, unlabelled=unlabelled, dequantisation=dequantisation
+        )

@@ -1,0 +1,157 @@
+"""Two layers, every unit tied to all of the other layer: sums over one of them, chains, and moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from pangen.model import last
+from pangen.samplers.annealing import gibbs_walk, log_z_interval, tempered_walk
+from pangen.samplers.layered import FromBaseRates, Layered, product
+from pangen.samplers.mcmc import binomial
+from pangen.samplers.units import Together, Units, every_state
+from pangen.space import LogZ
+
+ENUMERABLE = 16
+"""Bits of one side up to which the partition function is summed over its states."""
+
+
+class Contrast(NamedTuple):
+    """What a step of contrastive divergence found."""
+
+    data: Tensor
+    """Mean free energy of the data; differentiable in the noise of Gaussian units alone."""
+    model: Tensor
+    """Of the chains."""
+    slopes: tuple[Tensor, Tensor, Tensor]
+    """Of the negative log-likelihood in W, b and c."""
+    h: Tensor
+    """Mean of the hidden bits given the data `(H,)`."""
+    states: Tensor
+    """Of the chains, after their sweeps."""
+
+
+@dataclass(frozen=True)
+class Bipartite:
+    """p(v, h) = exp(b.t + c.h + t.W.h) h(v) / Z, t the statistics of v, h bits."""
+
+    W: Tensor
+    b: Tensor
+    c: Tensor
+    visible: Units | Together
+    rounded: torch.dtype | None = None
+    """What factors of large products are rounded to; see `product`."""
+
+    def field(self, t: Tensor) -> Tensor:
+        """Log odds of h given v `(B, H)`."""
+        return self.c + product(t, self.W, self.rounded)
+
+    def free_energy(self, t: Tensor, field: Tensor) -> Tensor:
+        """-log sum_h exp(-E(v, h)) `(B,)`."""
+        return -(t @ self.b) - softplus(field).sum(-1) - self.visible.log_base(t)
+
+    def path(self, base: Tensor) -> FromBaseRates:
+        """From independent units, the visible ones with field `base`, to this law."""
+        return FromBaseRates(Layered((self.W,), (self.b, self.c), self.visible, self.rounded), base)
+
+    def contrast(
+        self,
+        t: Tensor,
+        states: Tensor | None,
+        base: Tensor,
+        k: int,
+        betas: list[float],
+        mu: Tensor,
+        lam: Tensor,
+    ) -> Contrast:
+        """Data with statistics `t` `(B, V)` against chains after `k` sweeps from `states`, or from the data.
+
+        States are `(len(betas), n, V + H)`; `mu` and `lam` the centres of `Layered.slopes`.
+        """
+        law = Bipartite(self.W.detach(), self.b.detach(), self.c.detach(), self.visible, self.rounded)
+        field = law.field(t)
+        with torch.no_grad():
+            h = field.sigmoid()
+            start = torch.cat([t, binomial(h, 1)], 1)[None] if states is None else states
+            states, s, below = law._follow(start, k, betas, base)
+            pair = Layered((law.W,), (law.b, law.c), law.visible, law.rounded)
+            (dW,), (db, dc) = pair.slopes([t, h], [s, below.sigmoid()], [mu, lam])
+            model = law.free_energy(s, below).mean()
+        return Contrast(law.free_energy(t, field).mean(), model, (dW, db, dc), h.mean(0), states)
+
+    def _follow(
+        self, states: Tensor, k: int, betas: list[float], base: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """States after `k` sweeps; those of beta = 1 `(n, V)`, and the field of h given them `(n, H)`."""
+        if len(betas) > 1:
+            states = last(tempered_walk(self.path(base), states, betas, k, None))
+            t = states[0, :, : len(self.b)]
+            return states, t, self.field(t)
+        h = states[0, :, len(self.b) :]
+        for _ in range(k):
+            t = self.visible.draw(self.b + product(h, self.W.T, self.rounded))
+            field = self.field(t)
+            h = binomial(field.sigmoid(), 1)
+        return torch.cat([t, h], 1)[None], t, field
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """The laws of v and h in each class y: exp(d_y) exp(b.t + c_y.h + t.W.h) h(v), one sum Z_y each.
+
+    `c` is `(classes, H)` and `d` `(classes,)`; a single row where there are no classes.
+    """
+
+    W: Tensor
+    b: Tensor
+    c: Tensor
+    d: Tensor
+    units: Units
+    base: Tensor
+    """The field of independent units at the data's means, `(V,)`."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        """log sum_h of that `(B, classes)`."""
+        return self._visible_scores(self.units.of(x)) + self.d
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether `log_z` can be summed."""
+        return min(self.W.shape[1], self.units.bits) <= ENUMERABLE
+
+    def log_z(self) -> Tensor | None:
+        """log Z_y `(classes,)` by a sum over one side; None where both are too large."""
+        if not self.enumerable:
+            return None
+        hidden = self.W.shape[1]
+        few = hidden <= ENUMERABLE
+        states = every_state(hidden, 2) if few else self.units.states()
+        of = self._hidden_scores if few else self._visible_scores
+        return torch.stack([of(s.to(self.W)).logsumexp(0) for s in states.split(4096)]).logsumexp(0) + self.d
+
+    def _hidden_scores(self, h: Tensor) -> Tensor:
+        """log of the sum over v for states of h, without d, `(B, classes)`."""
+        return h @ self.c.T + self.units.log_partition(self.b + h @ self.W.T)[:, None]
+
+    def _visible_scores(self, t: Tensor) -> Tensor:
+        """log of the sum over h for statistics of v, without d, `(B, classes)`."""
+        field = (t @ self.W)[:, None] + self.c
+        return (t @ self.b + self.units.log_base(t))[:, None] + softplus(field).sum(-1)
+
+    def path(self, y: Tensor | None) -> FromBaseRates:
+        """From independent units to the law of each row's class."""
+        c = self.c[0] if y is None else self.c[y]
+        return FromBaseRates(Layered((self.W,), (self.b, c), self.units), self.base)
+
+    def anneal(self, chains: int, temperatures: int, sweeps: int, generator: torch.Generator) -> LogZ:
+        """log Z_y `(classes,)` from so many `chains` in all each way, those back after so many `sweeps`."""
+        classes = len(self.c)
+        n = max(chains // classes, 2)
+        path = self.path(torch.arange(classes, device=self.c.device).repeat_interleave(n))
+        samples = last(gibbs_walk(path, classes * n, sweeps, generator))
+        found = log_z_interval(path, samples, temperatures, generator, classes)
+        return LogZ(*(end + self.d for end in found[:3]))
