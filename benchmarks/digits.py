@@ -42,7 +42,8 @@ def main() -> None:
             if values:
                 record("digits", values, model=model, metric=measure, budget=args.budget, seconds=seconds)
                 means.setdefault(measure, {})[model] = interval(values)[0]
-    verdict(means)
+    if args.models is None:
+        verdict(means)
 
 
 def verdict(means: dict[str, dict[str, float]]) -> None:

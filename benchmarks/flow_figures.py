@@ -1,7 +1,7 @@
 """The figures of `docs/flows.md`: a grid that is bent, temperatures, and paths between real digits.
 
-python benchmarks/flow_figures.py grid --budget 40
-python benchmarks/flow_figures.py temperature interpolation --budget 40
+python benchmarks/flow_figures.py
+python benchmarks/flow_figures.py --only grid --budget 25
 """
 
 from __future__ import annotations
@@ -155,10 +155,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("figures", nargs="*", choices=[*FIGURES, []], default=list(FIGURES))
+    parser.add_argument("--only", choices=FIGURES, action="append", help="one figure; can be repeated")
     parser.add_argument("--budget", type=float, default=40.0, help="seconds of training for each")
     args = parser.parse_args()
-    for name in args.figures:
+    for name in args.only or FIGURES:
         save(FIGURES[name](args.budget), ASSETS / f"flow-{name}.png")
 
 
