@@ -21,7 +21,6 @@ from pangen.model import GenerativeModel
 from pangen.precision import precision
 from pangen.recipes.recipe import Recipe, build_model
 from pangen.registry import Entry, get
-from pangen.rng import chunks
 from pangen.space import LogProb, LogZ, Method, weaker
 from pangen.threads import threads
 
@@ -85,7 +84,7 @@ class Run:
                 torch.multinomial(prior, self.model.chunk, replacement=True, generator=generator)[
                     : stop - start
                 ]
-                for start, stop, generator in chunks(n, self.model.chunk, "cpu", "labels", seed)
+                for start, stop, generator in rng.chunks(n, self.model.chunk, "cpu", "labels", seed)
             ]
             return torch.cat(parts)
         if isinstance(given, str):
@@ -132,7 +131,7 @@ class Run:
             return self.joint_log_prob(raw, seed=seed).nats.log_softmax(1)
         parts = []
         with self.computing(), torch.no_grad():
-            for start, stop, generator in chunks(len(raw), self.model.chunk, "cpu", "classify", seed):
+            for start, stop, generator in rng.chunks(len(raw), self.model.chunk, "cpu", "classify", seed):
                 x = self.codec.encode(raw[start:stop], generator=generator).x
                 parts.append(self.model.classify(x.to(self.model.device)).double().cpu())
         return torch.cat(parts)
@@ -156,7 +155,7 @@ class Run:
     def _log_prob(self, raw: Any, y: Tensor | None, seed: int) -> LogProb:
         model, size = self.model, self.model.chunk
         nats, kind = [], self.codec.kind
-        for start, stop, generator in chunks(len(raw), size, model.device, "log_prob", seed):
+        for start, stop, generator in rng.chunks(len(raw), size, model.device, "log_prob", seed):
             # every chunk is full: a row's last bits depend on the size of its batch
             index = torch.arange(start, start + size).clamp(max=len(raw) - 1)
             part = raw[index] if isinstance(raw, Tensor) else tuple(raw[i] for i in index)

@@ -10,6 +10,7 @@ from pangen.errors import PangenError
 from pangen.families.energy.rbm import RBM
 from pangen.model import last
 from pangen.samplers.annealing import tempered_walk
+from pangen.samplers.layered import FromBaseRates
 from pangen.samplers.layered import product as rounded_product
 from pangen.samplers.mcmc import binomial
 from pangen.space import Batch, Progress, Space, class_space
@@ -178,11 +179,8 @@ def test_centred_direction_is_the_gradient_of_the_centred_machine():
 
     data, model = x[:5], x[7:]
     slopes = torch.autograd.grad(free(data).mean() - free(model).mean(), (W, b, c))
-    from pangen.samplers.layered import Layered
-
     layers = [[v, torch.sigmoid(rbm.c + v @ rbm.W).detach()] for v in (data, model)]
-    pair = Layered((rbm.W.detach(),), (rbm.b.detach(), rbm.c.detach()), law.visible)
-    (dW,), (db, dc) = pair.slopes(*layers, [mu, lam])
+    (dW,), (db, dc) = law.slopes(*layers, [mu, lam])
     torch.testing.assert_close(slopes[0], dW, atol=1e-6, rtol=1e-5)
     # b' = b + W lam, so moving (W, b') along their slopes moves b by db' - dW lam; c the same
     torch.testing.assert_close(slopes[1] - slopes[0] @ lam, db, atol=1e-6, rtol=1e-5)
@@ -296,7 +294,7 @@ def test_tempering_visits_both_modes_where_gibbs_stays_in_one():
         rbm.W.fill_(1.8)  # all on or all off
         rbm.b.fill_(-rbm.W[0].sum() / 2)
         rbm.c.fill_(-rbm.W[:, 0].sum() / 2)
-    path, n, betas = rbm.joint().path(torch.zeros(12)), 200, [1.0, 0.75, 0.5, 0.25, 0.0]
+    path, n, betas = FromBaseRates(rbm.joint(), torch.zeros(12)), 200, [1.0, 0.75, 0.5, 0.25, 0.0]
     off = torch.zeros(n, 18)
 
     def generator():
@@ -317,7 +315,7 @@ def test_tempering_leaves_every_law_invariant():
     """The chain at each temperature keeps the marginals of its own law, by enumeration at beta = 1."""
     rbm = machine(BINARY)
     rbm.b_base.copy_(torch.tensor([1.0, -1.0, 0.5, 0.0]))
-    path, n, betas = rbm.joint().path(rbm.b_base), 20000, [1.0, 0.5, 0.0]
+    path, n, betas = FromBaseRates(rbm.joint(), rbm.b_base), 20000, [1.0, 0.5, 0.0]
     start = path.start(3 * n, torch.Generator().manual_seed(1)).view(3, n, -1)
     x = last(tempered_walk(path, start, betas, 40, torch.Generator().manual_seed(0)))[..., :4]
     v = every(rbm)[0]

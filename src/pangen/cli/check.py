@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
-from pangen.cli.options import add_data, add_json, add_machine, add_seed, data_options, limit_threads
+from pangen.cli.options import (
+    add_data,
+    add_json,
+    add_machine,
+    add_other_data,
+    add_seed,
+    limit_threads,
+    other_data_options,
+)
 from pangen.cli.output import print_json
-from pangen.errors import PangenError
 
 
 def add(subparsers: Any) -> None:
@@ -18,7 +25,7 @@ def add(subparsers: Any) -> None:
         "check", help="whether a run's density adds up to 1, and a flow's inverse and volume are right"
     )
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--data", metavar="DATA", help="other data than it was trained on")
+    add_other_data(parser)
     add_seed(parser, "noise, and where samples fall")
     add_json(parser)
     add_machine(parser)
@@ -27,9 +34,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    options = data_options(args)
-    if options and not args.data:
-        raise PangenError("options for reading data need --data; a run remembers how its own data was read.")
+    options = other_data_options(args)
     limit_threads(args.threads)
     from pangen.api import check, load_data, load_run
 

@@ -8,26 +8,31 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
-from pangen.cli.options import add_data, add_json, add_machine, add_seed, data_options, limit_threads
+from pangen.cli.options import (
+    add_data,
+    add_json,
+    add_machine,
+    add_other_data,
+    add_seed,
+    choice,
+    limit_threads,
+    other_data_options,
+)
 from pangen.cli.output import print_json
-from pangen.errors import PangenError, unknown
 
 SPLITS = ("train", "validation", "test")
-
-
-def split(text: str) -> str:
-    """The name of a split."""
-    if text not in SPLITS:
-        raise unknown("split", text, SPLITS)
-    return text
 
 
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("evaluate", help="measure a run on held-out data")
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--data", metavar="DATA", help="other data than it was trained on")
+    add_other_data(parser)
     parser.add_argument(
-        "--split", type=split, default="test", metavar="NAME", help="train, validation or test (test)"
+        "--split",
+        type=choice("split", SPLITS),
+        default="test",
+        metavar="NAME",
+        help="train, validation or test (test)",
     )
     add_seed(parser, "the samples it is judged by")
     add_json(parser)
@@ -37,9 +42,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    options = data_options(args)
-    if options and not args.data:
-        raise PangenError("options for reading data need --data; a run remembers how its own data was read.")
+    options = other_data_options(args)
     limit_threads(args.threads)
     from pangen.api import evaluate, load_data, load_run
 

@@ -5,18 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pangen.cli.options import add_json, add_machine, add_seed, limit_threads, whole
+from pangen.cli.options import add_json, add_machine, add_seed, choice, limit_threads, whole
 from pangen.cli.output import print_json
-from pangen.errors import unknown
 
 METHODS = ("exact", "ais")
-
-
-def method(text: str) -> str:
-    """The name of a method."""
-    if text not in METHODS:
-        raise unknown("method", text, METHODS)
-    return text
 
 
 def add(subparsers: Any) -> None:
@@ -24,7 +16,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
     parser.add_argument(
         "--method",
-        type=method,
+        type=choice("method", METHODS),
         metavar="NAME",
         help="exact, a sum over states, or ais, annealed importance sampling (the first that can be)",
     )

@@ -6,11 +6,11 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pangen.errors import PangenError
+from pangen.errors import PangenError, unknown
 
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -79,6 +79,30 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--split-seed", type=whole("--split-seed", 0), metavar="N", help="decides the splits (0)"
     )
+
+
+def choice(kind: str, names: Sequence[str]) -> Callable[[str], str]:
+    """A reader of one of some names."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise unknown(kind, text, names)
+        return text
+
+    return read
+
+
+def add_other_data(parser: argparse.ArgumentParser) -> None:
+    """Data in the place of that which a run was trained on."""
+    parser.add_argument("--data", metavar="DATA", help="other data than it was trained on")
+
+
+def other_data_options(args: argparse.Namespace) -> dict[str, Any]:
+    """`data_options`, which without other data are a mistake."""
+    options = data_options(args)
+    if options and not args.data:
+        raise PangenError("options for reading data need --data; a run remembers how its own data was read.")
+    return options
 
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pangen.networks.bijections import BaseDensity
 from pangen.precision import Precision, precision
 from pangen.rng import generator
 from pangen.run import Run, load_run
+from pangen.samplers.units import every_state
 from pangen.space import LogProb, Space
 
 EXAMPLES = 256
@@ -117,7 +117,7 @@ def _integral(subject: Subject, model: GenerativeModel, space: Space) -> dict[st
 
 def _states(space: Space) -> Tensor:
     """Every value of x; of sequences with an end, those that nothing but ends follows."""
-    states = torch.tensor(list(product(range(space.levels), repeat=space.dims)))
+    states = every_state(space.dims, space.levels, torch.zeros((), dtype=torch.long))
     if space.end is not None:
         ended = (states == space.end).long().cummax(1).values.bool()
         states = states[(~ended | (states == space.end)).all(1)]

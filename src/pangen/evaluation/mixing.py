@@ -10,7 +10,7 @@ import torch
 from pangen.capabilities import HasEnergy
 from pangen.rng import generator
 from pangen.run import Run
-from pangen.samplers.diagnostics import effective_sample_size, r_hat
+from pangen.samplers.diagnostics import judged
 
 CHAINS, DRAWS, FEATURES = 16, 200, 8
 """Chains, at least four for each label; states kept of each; principal components watched."""
@@ -43,11 +43,12 @@ def mixing_of(run: Run, *, seed: int = 0) -> dict[str, Any]:
             rows = None if y is None else y.repeat_interleave(kept.shape[1])
             energy = model.energy(kept.flatten(0, 1).to(states[0]), rows).view(kept.shape[:2])
             watched = torch.cat([watched, energy[..., None].double()], 2)
-    groups = watched.unflatten(0, (classes, each))
-    worst = max(float(r_hat(group).max()) for group in groups)
+    acceptance = float(torch.stack(moved).double().mean())
+    found = [judged(group, acceptance) for group in watched.unflatten(0, (classes, each))]
+    worst = max(one.r_hat for one in found)
     return {
-        "acceptance": float(torch.stack(moved).double().mean()),
-        "effective_sample_size": min(float(effective_sample_size(group).min()) for group in groups),
+        "acceptance": acceptance,
+        "effective_sample_size": min(one.effective_sample_size for one in found),
         "r_hat": worst,
         "mixed": worst <= LIMIT,
         "chains": each,

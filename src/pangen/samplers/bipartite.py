@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from pangen.model import last
 from pangen.samplers.annealing import gibbs_walk, log_z_interval, tempered_walk
-from pangen.samplers.layered import FromBaseRates, Layered, product
+from pangen.samplers.layered import FromBaseRates, Layered, Layers
 from pangen.samplers.mcmc import binomial
 from pangen.samplers.units import Together, Units, every_state
 from pangen.space import LogZ
@@ -35,68 +35,46 @@ class Contrast(NamedTuple):
     """Of the chains, after their sweeps."""
 
 
-@dataclass(frozen=True)
-class Bipartite:
-    """p(v, h) = exp(b.t + c.h + t.W.h) h(v) / Z, t the statistics of v, h bits."""
+def free_energy(t: Tensor, field: Tensor, b: Tensor, visible: Units | Together) -> Tensor:
+    """-log sum_h exp(-E(v, h)) of statistics `t` `(..., V)`, given what the hidden bits feel of them `(..., H)`."""
+    return -(t @ b) - softplus(field).sum(-1) - visible.log_base(t)
 
-    W: Tensor
-    b: Tensor
-    c: Tensor
-    visible: Units | Together
-    rounded: torch.dtype | None = None
-    """What factors of large products are rounded to; see `product`."""
 
-    def field(self, t: Tensor) -> Tensor:
-        """Log odds of h given v `(B, H)`."""
-        return self.c + product(t, self.W, self.rounded)
+def contrast(
+    law: Layered, t: Tensor, states: Tensor | None, base: Tensor, k: int, betas: list[float], centres: Layers
+) -> Contrast:
+    """Data with statistics `t` `(B, V)` against chains after `k` sweeps from `states`, or from the data.
 
-    def free_energy(self, t: Tensor, field: Tensor) -> Tensor:
-        """-log sum_h exp(-E(v, h)) `(B,)`."""
-        return -(t @ self.b) - softplus(field).sum(-1) - self.visible.log_base(t)
+    `law` has two layers, and states are `(len(betas), n, V + H)`; `base` is that of `FromBaseRates`,
+    `centres` are those of `Layered.slopes`.
+    """
+    law = replace(law, W=tuple(W.detach() for W in law.W), b=tuple(b.detach() for b in law.b))
+    field = law.field([t], 1)
+    with torch.no_grad():
+        h = field.sigmoid()
+        start = torch.cat([t, binomial(h, 1)], 1)[None] if states is None else states
+        states, s, below = _follow(law, start, base, k, betas)
+        (dW,), (db, dc) = law.slopes([t, h], [s, below.sigmoid()], centres)
+        model = free_energy(s, below, law.b[0], law.visible).mean()
+    data = free_energy(t, field, law.b[0], law.visible).mean()
+    return Contrast(data, model, (dW, db, dc), h.mean(0), states)
 
-    def path(self, base: Tensor) -> FromBaseRates:
-        """From independent units, the visible ones with field `base`, to this law."""
-        return FromBaseRates(Layered((self.W,), (self.b, self.c), self.visible, self.rounded), base)
 
-    def contrast(
-        self,
-        t: Tensor,
-        states: Tensor | None,
-        base: Tensor,
-        k: int,
-        betas: list[float],
-        mu: Tensor,
-        lam: Tensor,
-    ) -> Contrast:
-        """Data with statistics `t` `(B, V)` against chains after `k` sweeps from `states`, or from the data.
-
-        States are `(len(betas), n, V + H)`; `mu` and `lam` the centres of `Layered.slopes`.
-        """
-        law = Bipartite(self.W.detach(), self.b.detach(), self.c.detach(), self.visible, self.rounded)
-        field = law.field(t)
-        with torch.no_grad():
-            h = field.sigmoid()
-            start = torch.cat([t, binomial(h, 1)], 1)[None] if states is None else states
-            states, s, below = law._follow(start, k, betas, base)
-            pair = Layered((law.W,), (law.b, law.c), law.visible, law.rounded)
-            (dW,), (db, dc) = pair.slopes([t, h], [s, below.sigmoid()], [mu, lam])
-            model = law.free_energy(s, below).mean()
-        return Contrast(law.free_energy(t, field).mean(), model, (dW, db, dc), h.mean(0), states)
-
-    def _follow(
-        self, states: Tensor, k: int, betas: list[float], base: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """States after `k` sweeps; those of beta = 1 `(n, V)`, and the field of h given them `(n, H)`."""
-        if len(betas) > 1:
-            states = last(tempered_walk(self.path(base), states, betas, k, None))
-            t = states[0, :, : len(self.b)]
-            return states, t, self.field(t)
-        h = states[0, :, len(self.b) :]
-        for _ in range(k):
-            t = self.visible.draw(self.b + product(h, self.W.T, self.rounded))
-            field = self.field(t)
-            h = binomial(field.sigmoid(), 1)
-        return torch.cat([t, h], 1)[None], t, field
+def _follow(
+    law: Layered, states: Tensor, base: Tensor, k: int, betas: list[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """States after `k` sweeps; those of beta = 1 `(n, V)`, and the field of h given them `(n, H)`."""
+    size = len(law.b[0])
+    if len(betas) > 1:
+        states = last(tempered_walk(FromBaseRates(law, base), states, betas, k, None))
+        t = states[0, :, :size]
+        return states, t, law.field([t], 1)
+    h = states[0, :, size:]
+    for _ in range(k):
+        t = law.draw(law.field([states[0, :, :size], h], 0), 0)
+        field = law.field([t], 1)
+        h = law.draw(field, 1)
+    return torch.cat([t, h], 1)[None], t, field
 
 
 @dataclass(frozen=True)
@@ -129,9 +107,9 @@ class ByClass:
             return None
         hidden = self.W.shape[1]
         few = hidden <= ENUMERABLE
-        states = every_state(hidden, 2) if few else self.units.states()
+        states = every_state(hidden, 2, self.W) if few else self.units.states(self.W)
         of = self._hidden_scores if few else self._visible_scores
-        return torch.stack([of(s.to(self.W)).logsumexp(0) for s in states.split(4096)]).logsumexp(0) + self.d
+        return torch.stack([of(s).logsumexp(0) for s in states.split(4096)]).logsumexp(0) + self.d
 
     def _hidden_scores(self, h: Tensor) -> Tensor:
         """log of the sum over v for states of h, without d, `(B, classes)`."""
@@ -139,8 +117,7 @@ class ByClass:
 
     def _visible_scores(self, t: Tensor) -> Tensor:
         """log of the sum over h for statistics of v, without d, `(B, classes)`."""
-        field = (t @ self.W)[:, None] + self.c
-        return (t @ self.b + self.units.log_base(t))[:, None] + softplus(field).sum(-1)
+        return -free_energy(t[:, None], (t @ self.W)[:, None] + self.c, self.b, self.units)
 
     def path(self, y: Tensor | None) -> FromBaseRates:
         """From independent units to the law of each row's class."""

@@ -34,12 +34,12 @@ def mixing(states: Iterator[State], watch: Callable[[Tensor], Tensor] = lambda x
         seen = watch(state.x).detach().double()
         traces.append(torch.cat([seen, state.energy.detach().double()[:, None]], 1))
         accepted.append(state.accepted.double().mean())
-    draws = torch.stack(traces, 1)
-    return Mixing(
-        float(torch.stack(accepted).mean()),
-        float(effective_sample_size(draws).min()),
-        float(r_hat(draws).max()),
-    )
+    return judged(torch.stack(traces, 1), float(torch.stack(accepted).mean()))
+
+
+def judged(draws: Tensor, acceptance: float) -> Mixing:
+    """The worst of the features of draws `(chains, draws, features)`."""
+    return Mixing(acceptance, float(effective_sample_size(draws).min()), float(r_hat(draws).max()))
 
 
 def effective_sample_size(draws: Tensor) -> Tensor:

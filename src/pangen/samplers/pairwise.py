@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pangen.samplers.tokens import inverse_cdf
+from pangen.samplers.units import every_state
 
 BLOCK = 10
 """Units enumerated at once, as one axis of a matrix."""
@@ -35,14 +36,14 @@ class Pairwise:
     def scores(self, head: Tensor, tail: int) -> Tensor:
         """-E of the first units `head` `(B, units - tail)` with each state of the last: `(B, 2^tail)`."""
         W, b, cut = self.W, self.b, len(self.b) - tail
-        t = states(tail, head)
+        t = every_state(tail, 2, head)
         within = ((head @ W[:cut, :cut]) * head).sum(1) / 2 + head @ b[:cut]
         return within[:, None] + (head @ W[:cut, cut:] + b[cut:]) @ t.T + ((t @ W[cut:, cut:]) * t).sum(1) / 2
 
     def log_sums(self) -> tuple[Tensor, Tensor]:
         """Every state of all but the last `BLOCK` units, and log sum exp(-E) over those."""
         tail = min(len(self.b), BLOCK)
-        heads = states(len(self.b) - tail, self.b)
+        heads = every_state(len(self.b) - tail, 2, self.b)
         return heads, torch.cat([self.scores(h, tail).logsumexp(1) for h in heads.split(4096)])
 
     def log_z(self) -> Tensor:
@@ -54,7 +55,7 @@ class Pairwise:
         u = torch.rand(n, 2, generator=generator, device=self.b.device, dtype=torch.float64)
         heads, logits = self.log_sums()
         head, tail = heads[inverse_cdf(logits, u[:, 0])], min(len(self.b), BLOCK)
-        return torch.cat([head, states(tail, head)[inverse_cdf(self.scores(head, tail), u[:, 1])]], 1)
+        return torch.cat([head, every_state(tail, 2, head)[inverse_cdf(self.scores(head, tail), u[:, 1])]], 1)
 
     def sweep(self, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Gibbs, a unit at a time: s_i is 1 with probability sigmoid(sum_j W_ij s_j + b_i)."""
@@ -86,9 +87,3 @@ class FromIndependent:
     def move(self, s: Tensor, beta: float, generator: torch.Generator) -> Tensor:
         b = beta * self.model.b + (1 - beta) * self.base
         return Pairwise(beta * self.model.W, b).sweep(s, generator)
-
-
-def states(units: int, like: Tensor) -> Tensor:
-    """Every state of binary units `(2^units, units)`, of the dtype and device of `like`."""
-    index = torch.arange(2**units, device=like.device)[:, None]
-    return (index >> torch.arange(units, device=like.device) & 1).to(like)

@@ -60,7 +60,7 @@ class Units(nn.Module, ABC):
         """log2 of how many v there are."""
         return math.inf
 
-    def states(self) -> Tensor:
+    def states(self, like: Tensor) -> Tensor:
         """The statistics of every v `(2 ** bits, size)`."""
         raise NotImplementedError(f"the states of {type(self).__name__} are not finite")
 
@@ -103,8 +103,8 @@ class Counts(Units):
     def bits(self) -> float:
         return self.size * math.log2(self.N + 1)
 
-    def states(self) -> Tensor:
-        return every_state(self.size, self.N + 1).to(torch.get_default_dtype())
+    def states(self, like: Tensor) -> Tensor:
+        return every_state(self.size, self.N + 1, like)
 
 
 class Categorical(Units):
@@ -135,8 +135,8 @@ class Categorical(Units):
     def bits(self) -> float:
         return self.space.dims * math.log2(self.K)
 
-    def states(self) -> Tensor:
-        return self.of(every_state(self.space.dims, self.K))
+    def states(self, like: Tensor) -> Tensor:
+        return self.of(every_state(self.space.dims, self.K, like).long()).to(like)
 
 
 class Normal(Units):
@@ -211,7 +211,7 @@ def visible_units(space: Space) -> Together:
     return Together(units_of(space), *label)
 
 
-def every_state(units: int, values: int) -> Tensor:
-    """Every state of `units` variables with `values` values, `(values ** units, units)`."""
-    index = torch.arange(values**units)[:, None]
-    return index // values ** torch.arange(units) % values
+def every_state(units: int, values: int, like: Tensor) -> Tensor:
+    """Every state of `units` variables with `values` values, `(values ** units, units)`, as numbers like `like`."""
+    index = torch.arange(values**units, device=like.device)[:, None]
+    return (index // values ** torch.arange(units, device=like.device) % values).to(like)

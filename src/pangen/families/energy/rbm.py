@@ -20,9 +20,9 @@ from pangen.errors import PangenError
 from pangen.families.energy.energy import EnergyModel
 from pangen.networks.labels import of_class
 from pangen.samplers.annealing import gibbs_walk
-from pangen.samplers.bipartite import Bipartite, ByClass
+from pangen.samplers.bipartite import ByClass, contrast
 from pangen.samplers.diagnostics import check_gap
-from pangen.samplers.layered import with_slopes
+from pangen.samplers.layered import FromBaseRates, Layered, with_slopes
 from pangen.samplers.units import visible_units
 from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
@@ -92,14 +92,14 @@ class RBM(EnergyModel):
         if self.centering:
             self.mu.copy_(self.visible.of(*batch).mean(0))
             self.lam.fill_(0.5)
-        path, count = self.joint().path(self.b_base), self.chains[..., 0].numel()
+        path, count = FromBaseRates(self.joint(), self.b_base), self.chains[..., 0].numel()
         self.chains.copy_(path.start(count, torch.default_generator).view_as(self.chains))
 
     # -- the distribution -----------------------------------------------------------------------
 
-    def joint(self) -> Bipartite:
+    def joint(self) -> Layered:
         """The law of examples and classes together."""
-        return Bipartite(self.W, self.b, self.c, self.visible, self.rounded)
+        return Layered((self.W,), (self.b, self.c), self.visible, self.rounded)
 
     def each(self) -> ByClass:
         """The law of examples in each class, whose label unit moves the biases of h."""
@@ -133,7 +133,8 @@ class RBM(EnergyModel):
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         """F(data) - F(chains), a bit; its gradient is a difference of moments."""
         t, states = self.visible.of(*batch), self.chains if self.chains.numel() else None
-        found = self.joint().contrast(t, states, self.b_base, self.k, self.betas, self.mu, self.lam)
+        centres = [self.mu, self.lam]
+        found = contrast(self.joint(), t, states, self.b_base, self.k, self.betas, centres)
         if self.training:
             self.lam.lerp_(found.h, 0.01 * self.centering)
             if states is not None:
