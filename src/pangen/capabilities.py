@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pangen.errors import PangenError
-from pangen.space import Batch, LogProb, LogZ, Method
+from pangen.space import Batch, Distribution, LogProb, LogZ, Method, Space
 
 
 @runtime_checkable
@@ -32,11 +32,35 @@ class HasLogProb(Protocol):
 
 @runtime_checkable
 class HasLatent(Protocol):
-    """Maps examples to latent vectors `(B, latent)` and back."""
+    """Maps examples to codes and back."""
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    latent_space: Space
+    """Of a code: a real vector `(latent,)` or map `(C, H, W)`, or tokens `(L,)`."""
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The code of x `(B, *latent_space.shape)`, the mean where the model has a distribution of it."""
+        ...
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The mean of x given the code `(B, *shape)`."""
+        ...
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """Codes between the codes `a` (t = 0) and `b` (t = 1) `(B, *latent_space.shape)`, `t` `(B,)`."""
+        ...
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """Knows how its codes are distributed: log p(x) >= E_q[log p(x given z) + log p(z) - log q(z given x)]."""
+
+    def q(self, x: Tensor, y: Tensor | None = None) -> Distribution:
+        """q(z given x), over `latent_space`."""
+        ...
+
+    def p(self, z: Tensor, y: Tensor | None = None) -> Distribution:
+        """p(x given z)."""
+        ...
 
 
 @runtime_checkable
@@ -114,6 +138,7 @@ class HasClosedForm(Protocol):
 CAPABILITIES: dict[str, type] = {
     "log_prob": HasLogProb,
     "latent": HasLatent,
+    "posterior": HasPosterior,
     "denoiser": HasDenoiser,
     "energy": HasEnergy,
     "partition": HasPartition,

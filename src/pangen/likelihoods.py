@@ -9,35 +9,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, softplus
 
-from pangen.space import Space
+from pangen.space import Distribution, Space
 
 COMPONENTS = 3
 """Logistics in the mixture of a grid's dimension."""
 LOG_SCALES = (-6.0, 3.0)
 """Bounds of the log standard deviation of a real dimension."""
-
-
-class Distribution(Protocol):
-    """A distribution over one example, for each row of a batch."""
-
-    @property
-    def mean(self) -> Tensor:
-        """`(B, *shape)`, in the units of x; of tokens, which have no order, the most probable."""
-        ...
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Nats `(B,)`: log-probability of discrete x, log-density of real x."""
-        ...
-
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw for each row `(B, *shape)`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ def likelihood(space: Space) -> Likelihood:
         return Likelihood(space.levels, Categorical)
     if space.is_grid:
         return Likelihood(3 * COMPONENTS, partial(LogisticMixture, levels=space.levels))
-    return Likelihood(2, Normal)
+    return Likelihood(2, Normal.of)
 
 
 class Bernoulli:
@@ -142,20 +124,46 @@ class LogisticMixture:
         return level.clamp(0, self.levels - 1) * self.cell - 1
 
 
+@dataclass(frozen=True)
 class Normal:
-    """x real; `raw` `(B, 2, *shape)` holds means and log standard deviations."""
+    """x real, its dimensions independent; `mean` and `log_scale` `(B, *shape)`."""
 
-    def __init__(self, raw: Tensor) -> None:
-        self.mean, self.log_scale = raw[:, 0], bounded(raw[:, 1], *LOG_SCALES)
+    mean: Tensor
+    log_scale: Tensor
+
+    @classmethod
+    def of(cls, raw: Tensor) -> Normal:
+        """`raw` `(B, 2, *shape)` holds means and log standard deviations, which are bounded."""
+        return cls(raw[:, 0], bounded(raw[:, 1], *LOG_SCALES))
 
     def log_prob(self, x: Tensor) -> Tensor:
         return log_normal(x, self.mean, self.log_scale)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
+        like = self.mean
+        return self.at(torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype))
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The pathwise sample that standard normal noise leads to; gradients pass."""
         return self.mean + self.log_scale.exp() * noise
+
+    def repeat(self, k: int) -> Normal:
+        """The rows, `k` times over."""
+        return Normal(*(t.repeat(k, *[1] * (t.dim() - 1)) for t in (self.mean, self.log_scale)))
+
+
+@dataclass(frozen=True)
+class Point:
+    """All mass on one value, as a code that is chosen and not drawn; of discrete x, log-probability 0."""
+
+    mean: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """0 where x is the point and -inf elsewhere."""
+        return torch.where((x == self.mean).flatten(1).all(1), 0.0, -math.inf)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        return self.mean
 
 
 def log_normal(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Kind = Literal["real", "binary", "tokens"]
@@ -96,6 +97,23 @@ class Loss(NamedTuple):
 
     total: Tensor
     terms: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Distribution(Protocol):
+    """A distribution over one example, for each row of a batch."""
+
+    @property
+    def mean(self) -> Tensor:
+        """`(B, *shape)`, in the units of x; of tokens, which have no order, the most probable."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Nats `(B,)`: log-probability of discrete x, log-density of real x."""
+        ...
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw for each row `(B, *shape)`."""
+        ...
 
 
 class LogProb(NamedTuple):

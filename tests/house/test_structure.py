@@ -17,6 +17,7 @@ FAMILIES = [f for f in FILES if "families" in f.parts and f.name != "__init__.py
 CONTRACT = {"pangen.space", "pangen.model", "pangen.capabilities", "pangen.errors"}
 TOOLS = ("pangen.networks", "pangen.likelihoods", "pangen.samplers")
 OUTSIDE = {
+    "abc",
     "torch",
     "einops",
     "numpy",
@@ -31,8 +32,8 @@ OUTSIDE = {
 BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}}
 """The one third-party library that a family's file may import, lazily."""
 
-LAYERS = ("errors", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "registry",
-          "families", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "api", "cli")  # fmt: skip
+LAYERS = ("errors", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
+          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "api", "cli")  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

@@ -11,6 +11,7 @@ from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.bijections import BaseName, Dequantisation, Dequantiser, Flow, Transform
 from pangen.networks.labels import hide
+from pangen.samplers.interpolation import spherical
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 
@@ -40,6 +41,7 @@ class FlowModel(GenerativeModel):
     ) -> None:
         super().__init__(space)
         self.unlabelled = unlabelled
+        self.latent_space = Space("real", (space.dims,))
         self.flow = Flow(space, blocks, width, base)
         self.dequantiser = Dequantiser(space, dequantisation, width) if space.is_grid else None
 
@@ -68,6 +70,10 @@ class FlowModel(GenerativeModel):
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """x `(B, *shape)`."""
         return self._shown(self.flow.decode(z, y))
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """On the sphere, near which codes of a base with independent dimensions lie."""
+        return spherical(a, b, t)
 
     def _shown(self, v: Tensor) -> Tensor:
         return v if self.dequantiser is None else self.dequantiser.inverse(v)

@@ -15,6 +15,7 @@ from pangen.errors import PangenError
 from pangen.likelihoods import likelihood
 from pangen.model import GenerativeModel
 from pangen.networks.roles import Decoder, Encoder
+from pangen.samplers.interpolation import straight
 from pangen.space import Batch, Loss, Progress, Space
 
 
@@ -31,6 +32,7 @@ class Autoencoder(GenerativeModel):
 
     def __init__(self, space: Space, *, latent: int = 16, width: int = 128) -> None:
         super().__init__(space)
+        self.latent_space = Space("real", (latent,))
         self.likelihood = likelihood(space)
         self.encoder = Encoder(space, latent, width)
         self.decoder = Decoder(space, latent, self.likelihood.channels, width)
@@ -42,6 +44,10 @@ class Autoencoder(GenerativeModel):
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """The mean of x given the code `(B, *shape)`."""
         return self.likelihood(self.decoder(z, y)).mean
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """On the straight way."""
+        return straight(a, b, t)
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         """Reconstruction: -log p(x given f(x)), in nats."""
