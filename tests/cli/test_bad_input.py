@@ -80,6 +80,8 @@ CASES = [
     ("fit independent digits --bins 3", "'--bins' '--model.bins'"),
     ("fit independent digits --training.lr fast", "training.lr fast number"),
     ("fit independent digits --training.lr -1", "training.lr -1 range"),
+    ("fit realnvp moons --model.scales 0", "model.scales 0 greater equal 1"),
+    ("fit gan moons --model.unlabelled 1.5", "model.unlabelled 1.5 less equal 1"),
     ("fit independent digits --training.lr", "'--training.lr' needs a value"),
     # values
     ("fit independent", "needs DATA"),

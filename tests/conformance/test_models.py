@@ -13,7 +13,7 @@ from cases import CASES, ONE_EACH, Case
 from pangen.capabilities import CAPABILITIES, HasClosedForm, HasDenoiser, HasLatent, HasLogProb
 from pangen.data.batches import Batches
 from pangen.errors import PangenError
-from pangen.recipes import Recipe, build_model
+from pangen.recipes import Recipe, build_model, settings_of
 from pangen.registry import entries
 from pangen.run import Run, load_run
 from pangen.space import Batch, Progress, weaker
@@ -171,6 +171,16 @@ def test_saved_and_loaded_is_the_same_model(case, tmp_path):
     if isinstance(run.model, HasLogProb):
         raw = case.data.test.first(5).all()[0]
         assert torch.equal(run.log_prob(raw).nats, again.log_prob(raw).nats)
+
+
+@one_each
+def test_settings_out_of_range_are_refused_before_any_work(case):
+    """Every whole number and every rate of a model has its range."""
+    tree = case.recipe().to_json()
+    for name, field in settings_of(case.entry.name).__dataclass_fields__.items():
+        if getattr(field.type, "__origin__", field.type) in (int, float):
+            with pytest.raises(PangenError, match=rf"'model\.{name}' = -1"):
+                Recipe.from_json({**tree, "model": {**tree["model"], name: -1}})
 
 
 @one_each

@@ -14,7 +14,7 @@ import pangen
 ROOT = Path(pangen.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FAMILIES = [f for f in FILES if "families" in f.parts and f.name != "__init__.py"]
-CONTRACT = {"pangen.space", "pangen.model", "pangen.capabilities", "pangen.errors"}
+CONTRACT = {"pangen.space", "pangen.settings", "pangen.model", "pangen.capabilities", "pangen.errors"}
 TOOLS = ("pangen.networks", "pangen.likelihoods", "pangen.samplers")
 OUTSIDE = {
     "abc",
@@ -32,7 +32,7 @@ OUTSIDE = {
 BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}}
 """The one third-party library that a family's file may import, lazily."""
 
-LAYERS = ("errors", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
+LAYERS = ("errors", "settings", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
           "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "api", "cli")  # fmt: skip
 
 

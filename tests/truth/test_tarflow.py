@@ -129,7 +129,5 @@ def test_samples_are_the_decoded_noise():
 
 
 def test_wrong_settings_are_one_sentence():
-    with pytest.raises(PangenError, match=r"model\.patch = 0"):
-        TarFlow(Space("real", (1, 4, 4)), channels=16, patch=0)
     with pytest.raises(PangenError, match=r"model\.heads = 3"):
         TarFlow(Space("real", (2,)), channels=16, heads=3)

@@ -144,7 +144,7 @@ def settings_of(name: str) -> type:
 @cache
 def _settings(entry: Entry) -> type:
     cls = entry.load()
-    hints = get_type_hints(cls.__init__)
+    hints = get_type_hints(cls.__init__, include_extras=True)
     fields = []
     for parameter in list(inspect.signature(cls.__init__).parameters.values())[2:]:
         if (

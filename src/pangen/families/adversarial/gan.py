@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.roles import Decoder, Encoder
+from pangen.settings import Count, NonNegative, Share
 from pangen.space import Batch, Loss, Progress, Space
 
 
@@ -45,11 +46,11 @@ class GAN(GenerativeModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        noise: int = 16,
+        width: Count = 128,
+        noise: Count = 16,
         game: Literal["non-saturating", "relativistic"] = "non-saturating",
-        gamma: float = 0.3,
-        unlabelled: float = 0.1,
+        gamma: NonNegative = 0.3,
+        unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space)
         self.noise, self.relativistic = noise, game == "relativistic"

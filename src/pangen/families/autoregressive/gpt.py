@@ -19,6 +19,7 @@ from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.transformer import Cache, CausalTransformer
 from pangen.samplers.tokens import NextToken, until_end
+from pangen.settings import Count, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 
@@ -45,11 +46,11 @@ class GPT(GenerativeModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        depth: int = 2,
-        heads: int = 4,
-        dropout: float = 0.1,
-        unlabelled: float = 0.1,
+        width: Count = 128,
+        depth: Count = 2,
+        heads: Count = 4,
+        dropout: Share = 0.1,
+        unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space)
         if width % heads:

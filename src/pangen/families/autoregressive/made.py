@@ -17,6 +17,7 @@ from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.masked import MaskedResidual
 from pangen.samplers.tokens import inverse_cdf
+from pangen.settings import Count, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 FEATURES = 16
@@ -41,11 +42,11 @@ class MADE(GenerativeModel):
         self,
         space: Space,
         *,
-        width: int = 256,
-        depth: int = 2,
-        dropout: float = 0.5,
-        orderings: int = 1,
-        unlabelled: float = 0.1,
+        width: Count = 256,
+        depth: Count = 2,
+        dropout: Share = 0.5,
+        orderings: Count = 1,
+        unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space)
         self.unlabelled, D, K = unlabelled, space.dims, space.levels or 2

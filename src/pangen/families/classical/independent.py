@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pangen.model import GenerativeModel
 from pangen.samplers.tokens import inverse_cdf
+from pangen.settings import Natural, NonNegative
 from pangen.space import Batch, LogProb, Space
 
 TAIL = 0.01
@@ -32,7 +33,7 @@ class Independent(GenerativeModel):
             0: what is best on validation data.
     """
 
-    def __init__(self, space: Space, *, bins: int = 0, smoothing: float = 0.0) -> None:
+    def __init__(self, space: Space, *, bins: Natural = 0, smoothing: NonNegative = 0.0) -> None:
         super().__init__(space)
         self.bins, self.smoothing = bins, smoothing
         cells = bins + 2 if space.kind == "real" else space.levels or 2

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pangen.model import GenerativeModel
 from pangen.samplers.tokens import inverse_cdf
+from pangen.settings import Natural
 from pangen.space import Batch, LogProb, Space
 
 POINTS, CHUNK, JUDGES = 10_000, 2048, 1000
@@ -29,7 +30,7 @@ class KDE(GenerativeModel):
         points: how many examples are kept; 0 until `fit_exactly`.
     """
 
-    def __init__(self, space: Space, *, points: int = 0) -> None:
+    def __init__(self, space: Space, *, points: Natural = 0) -> None:
         super().__init__(space)
         self.register_buffer("points", torch.zeros(points, space.dims))
         self.register_buffer("center", torch.zeros(space.dims))

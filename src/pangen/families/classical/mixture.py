@@ -18,6 +18,7 @@ from torch import Tensor
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.samplers.tokens import inverse_cdf
+from pangen.settings import Natural
 from pangen.space import Batch, LogProb, Space
 
 POINTS, JUDGES, WORK = 20_000, 2000, 1.3e10
@@ -38,7 +39,11 @@ class Mixture(GenerativeModel):
     """
 
     def __init__(
-        self, space: Space, *, components: int = 0, covariance: Literal["chosen", "full", "diag"] = "chosen"
+        self,
+        space: Space,
+        *,
+        components: Natural = 0,
+        covariance: Literal["chosen", "full", "diag"] = "chosen",
     ) -> None:
         super().__init__(space)
         self.components, self.covariance = components, covariance

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.samplers.tokens import NextToken, until_end
+from pangen.settings import Natural
 from pangen.space import Batch, LogProb, Space
 
 ORDERS, TOKENS, JUDGES = 8, 5_000_000, 1000
@@ -71,7 +72,7 @@ class NGram(GenerativeModel):
     """
 
     def __init__(
-        self, space: Space, *, order: int = 0, grams: tuple[int, ...] = (), contexts: tuple[int, ...] = ()
+        self, space: Space, *, order: Natural = 0, grams: tuple[int, ...] = (), contexts: tuple[int, ...] = ()
     ) -> None:
         super().__init__(space)
         self.before, self.base = space.levels, space.levels + 1

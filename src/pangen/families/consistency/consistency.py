@@ -17,6 +17,7 @@ from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.preconditioning import Preconditioned, column
 from pangen.samplers.diffusion import Multistep, spaced
+from pangen.settings import Count, Share
 from pangen.space import Batch, Loss, Progress, Space
 
 LOWEST, HIGHEST = 0.01, 50.0
@@ -50,10 +51,10 @@ class Consistency(GenerativeModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        coarsest: int = 10,
-        finest: int = 160,
-        unlabelled: float = 0.1,
+        width: Count = 128,
+        coarsest: Count = 10,
+        finest: Count = 160,
+        unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space)
         self.coarsest, self.finest, self.unlabelled = coarsest, finest, unlabelled

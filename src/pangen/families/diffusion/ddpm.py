@@ -27,6 +27,7 @@ from pangen.networks.preconditioning import (
     predict_x0,
 )
 from pangen.samplers.diffusion import DDIM, Ancestral, cosine, linear, posterior, precise, spaced
+from pangen.settings import Count, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 TARGETS = {"eps": predict_eps, "x0": predict_x0, "v": predict_v}
@@ -36,10 +37,9 @@ HIGHEST = 50.0
 
 
 class DDPM(GenerativeModel):
-    """x0 estimated from x_t by a network.
+    """x0 estimated from x_t; `log_prob` bounds the ancestral chain, one draw of the noise at each level.
 
-    `log_prob` is the variational bound of the ancestral chain of `chain` levels, one draw of the
-    noise at each. The last level of a sample is rounded, not drawn.
+    The last level of a sample is rounded, not drawn.
 
     Args:
         width: units of the network.
@@ -56,11 +56,11 @@ class DDPM(GenerativeModel):
         self,
         space: Space,
         *,
-        width: int = 128,
+        width: Count = 128,
         target: Literal["eps", "x0", "v"] = "v",
         schedule: Literal["linear", "cosine"] = "cosine",
-        chain: int = 50,
-        unlabelled: float = 0.1,
+        chain: Count = 50,
+        unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space)
         self.schedule, self.chain, self.unlabelled = SCHEDULES[schedule], chain, unlabelled

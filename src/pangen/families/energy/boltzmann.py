@@ -22,6 +22,7 @@ from pangen.model import last
 from pangen.samplers.annealing import annealed_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.pairwise import FromIndependent, Pairwise
+from pangen.settings import Count, Natural
 from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
 ENUMERABLE = 24
@@ -51,13 +52,13 @@ class Boltzmann(EnergyModel):
         self,
         space: Space,
         *,
-        hidden: int = 4,
-        exact: int = 20,
-        k: int = 5,
-        chains: int = 256,
-        sweeps: int = 200,
-        temperatures: int = 200,
-        weights: int = 64,
+        hidden: Natural = 4,
+        exact: Natural = 20,
+        k: Count = 5,
+        chains: Count = 256,
+        sweeps: Count = 200,
+        temperatures: Count = 200,
+        weights: Count = 64,
     ) -> None:
         super().__init__(space)
         if space.kind != "binary":

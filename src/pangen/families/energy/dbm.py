@@ -21,6 +21,7 @@ from pangen.samplers.annealing import gibbs_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.layered import FromBaseRates, Layered, Layers, with_slopes
 from pangen.samplers.units import units_of
+from pangen.settings import Count, Share
 from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
 
@@ -48,16 +49,16 @@ class DBM(EnergyModel):
         self,
         space: Space,
         *,
-        hidden: tuple[int, ...] = (128, 128, 128),
-        pretrain: float = 0.4,
-        mean_field: int = 10,
-        k: int = 1,
-        chains: int = 128,
+        hidden: tuple[Count, ...] = (128, 128, 128),
+        pretrain: Share = 0.4,
+        mean_field: Count = 10,
+        k: Count = 1,
+        chains: Count = 128,
         centering: bool = True,
         precision: Literal["full", "bfloat16"] = "full",
-        sweeps: int = 1000,
-        temperatures: int = 1000,
-        weights: int = 64,
+        sweeps: Count = 1000,
+        temperatures: Count = 1000,
+        weights: Count = 64,
     ) -> None:
         super().__init__(space)
         if space.kind != "binary" and not space.is_grid:

@@ -28,6 +28,7 @@ from pangen.networks.labels import of_class
 from pangen.samplers.annealing import annealed_walk
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.tilted import FromNormal, advance, tilted_log_z
+from pangen.settings import Count, Positive
 from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
 ACCEPTANCE = 0.57
@@ -40,11 +41,10 @@ class EBM(EnergyModel):
     Args:
         objective: how the energy is learnt.
         width: of the network.
-        chains: persistent chains, a replay buffer that moves as a whole; score matching keeps so
-            many examples instead. Annealing to and from these finds log Z in high dimensions.
+        chains: persistent chains, a replay buffer moved as a whole; for score matching, examples.
+            Annealing to and from these finds log Z in high dimensions.
         k: Langevin steps of the chains at each step of training.
-        sigma: noise of score matching, in standard deviations of the data; the first Langevin
-            step is its square.
+        sigma: noise of score matching, of data with deviation 1; the first Langevin step is its square.
         level: weight of the squared mean energies. (Du and Mordatch's squares of each would flatten p.)
         sweeps: Langevin steps to a sample, the first half of them annealed from the Gaussian.
         temperatures: of annealed importance sampling.
@@ -57,13 +57,13 @@ class EBM(EnergyModel):
         space: Space,
         *,
         objective: Literal["contrastive", "score"] = "contrastive",
-        width: int = 128,
-        chains: int = 256,
-        k: int = 5,
-        sigma: float = 0.1,
-        level: float = 1e-3,
-        sweeps: int = 200,
-        temperatures: int = 300,
+        width: Count = 128,
+        chains: Count = 256,
+        k: Count = 5,
+        sigma: Positive = 0.1,
+        level: Positive = 1e-3,
+        sweeps: Count = 200,
+        temperatures: Count = 300,
     ) -> None:
         super().__init__(space)
         if space.kind != "real":

@@ -24,6 +24,7 @@ from pangen.samplers.bipartite import ByClass, contrast
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.layered import FromBaseRates, Layered, with_slopes
 from pangen.samplers.units import visible_units
+from pangen.settings import Count, Natural, NonNegative, Share
 from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
 
 
@@ -40,8 +41,7 @@ class RBM(EnergyModel):
         sparsity_cost: weight of the distance to it.
         precision: of the factors of large products in training; bfloat16 is faster where it is native.
         sweeps: Gibbs sweeps from independent units to a sample.
-        temperatures: of annealed importance sampling, which runs
-        weights: chains each way.
+        temperatures, weights: of annealed importance sampling, and its chains each way.
     """
 
     training_defaults: ClassVar = {
@@ -52,17 +52,17 @@ class RBM(EnergyModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        k: int = 1,
-        chains: int = 128,
-        replicas: int = 1,
+        width: Count = 128,
+        k: Count = 1,
+        chains: Natural = 128,
+        replicas: Count = 1,
         centering: bool = True,
-        sparsity: float = 0.0,
-        sparsity_cost: float = 0.1,
+        sparsity: Share = 0.0,
+        sparsity_cost: NonNegative = 0.1,
         precision: Literal["full", "bfloat16"] = "full",
-        sweeps: int = 1000,
-        temperatures: int = 1000,
-        weights: int = 100,
+        sweeps: Count = 1000,
+        temperatures: Count = 1000,
+        weights: Count = 100,
     ) -> None:
         super().__init__(space)
         if replicas > 1 and not chains:

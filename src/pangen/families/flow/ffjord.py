@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.bijections import actnorm, make_base
 from pangen.networks.dynamics import Dynamics
 from pangen.networks.labels import hide
 from pangen.samplers.ode import DormandPrince, RungeKutta4, Solver
+from pangen.settings import Count, Natural, NonNegative, Positive, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 
@@ -50,21 +50,17 @@ class FFJORD(GenerativeModel):
         self,
         space: Space,
         *,
-        width: int = 64,
-        depth: int = 3,
-        exact: int = 8,
-        probes: int = 4,
-        tolerance: float = 1e-5,
-        train_steps: int = 4,
-        kinetic: float = 0.02,
-        jacobian: float = 0.01,
-        unlabelled: float = 0.1,
+        width: Count = 64,
+        depth: Count = 3,
+        exact: Natural = 8,
+        probes: Count = 4,
+        tolerance: Positive = 1e-5,
+        train_steps: Natural = 4,
+        kinetic: NonNegative = 0.02,
+        jacobian: NonNegative = 0.01,
+        unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space)
-        if tolerance <= 0 or probes < 1 or train_steps < 0:
-            raise PangenError(
-                "model.tolerance must be above 0, model.probes at least 1, model.train_steps at least 0."
-            )
         self.exact, self.probes, self.unlabelled = space.dims <= exact, probes, unlabelled
         self.kinetic, self.jacobian = kinetic, jacobian
         self.base, self.standardise = make_base("normal", space.shape), actnorm(space.shape)

@@ -30,6 +30,7 @@ from pangen.networks.bijections import (
 )
 from pangen.networks.mlp import zeroed
 from pangen.networks.roles import convolutional
+from pangen.settings import Count, Positive, Share
 from pangen.space import Space
 
 
@@ -62,15 +63,15 @@ class Glow(FlowModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        steps: int = 8,
-        scales: int = 3,
-        depth: int = 2,
-        bound: float = 2.0,
+        width: Count = 128,
+        steps: Count = 8,
+        scales: Count = 3,
+        depth: Count = 2,
+        bound: Positive = 2.0,
         learned_prior: bool = True,
         base: BaseName = "normal",
-        dropout: float = 0.2,
-        unlabelled: float = 0.1,
+        dropout: Share = 0.2,
+        unlabelled: Share = 0.1,
         dequantisation: Dequantisation = "variational",
     ) -> None:
         context, affine = width if space.condition else 0, ScaleShift(bound)

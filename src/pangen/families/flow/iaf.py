@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pangen.families.flow.flow import FlowModel
 from pangen.networks.autoregressive import Autoregressive, MaskedMLP, alternating
 from pangen.networks.bijections import Affine, Compose, Inverse, actnorm
+from pangen.settings import Count, Positive, Share
 from pangen.space import Space
 
 
@@ -36,11 +37,11 @@ class IAF(FlowModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        blocks: int = 6,
-        depth: int = 2,
-        bound: float = 3.0,
-        unlabelled: float = 0.1,
+        width: Count = 128,
+        blocks: Count = 6,
+        depth: Count = 2,
+        bound: Positive = 3.0,
+        unlabelled: Share = 0.1,
     ) -> None:
         context = width if space.condition else 0
         parts = []

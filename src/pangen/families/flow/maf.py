@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pangen.families.flow.flow import FlowModel
 from pangen.networks.autoregressive import Autoregressive, MaskedMLP, alternating
 from pangen.networks.bijections import Affine, Compose, actnorm
+from pangen.settings import Count, Positive, Share
 from pangen.space import Space
 
 
@@ -37,12 +38,12 @@ class MAF(FlowModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        blocks: int = 8,
-        depth: int = 2,
-        bound: float = 3.0,
-        dropout: float = 0.2,
-        unlabelled: float = 0.1,
+        width: Count = 128,
+        blocks: Count = 8,
+        depth: Count = 2,
+        bound: Positive = 3.0,
+        dropout: Share = 0.2,
+        unlabelled: Share = 0.1,
     ) -> None:
         context, p = width if space.condition else 0, dropout if space.is_image else 0.0
         parts = []

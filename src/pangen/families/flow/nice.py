@@ -14,6 +14,7 @@ from pangen.networks.bijections import (
     flat_pair,
     mask_pairs,
 )
+from pangen.settings import Count, Share
 from pangen.space import Space
 
 
@@ -44,12 +45,12 @@ class NICE(FlowModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        pairs: int = 4,
-        depth: int = 2,
+        width: Count = 128,
+        pairs: Count = 4,
+        depth: Count = 2,
         base: BaseName = "logistic",
-        dropout: float = 0.2,
-        unlabelled: float = 0.1,
+        dropout: Share = 0.2,
+        unlabelled: Share = 0.1,
         dequantisation: Dequantisation = "variational",
     ) -> None:
         context, p = width if space.condition else 0, dropout if space.is_image else 0.0

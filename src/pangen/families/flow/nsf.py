@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from pangen.errors import PangenError
 from pangen.families.flow.flow import FlowModel
 from pangen.networks.autoregressive import Autoregressive, MaskedMLP, alternating, shuffle
 from pangen.networks.bijections import Compose, Flatten, Through, Transform, actnorm, flat_coupling
 from pangen.networks.splines import Spline
+from pangen.settings import Count, Positive, Share
 from pangen.space import Space
 
 
@@ -40,18 +40,15 @@ class NSF(FlowModel):
         self,
         space: Space,
         *,
-        width: int = 128,
+        width: Count = 128,
         kind: Literal["coupling", "autoregressive"] = "coupling",
-        blocks: int = 2,
-        depth: int = 3,
-        bins: int = 16,
-        tails: float = 5.0,
-        dropout: float = 0.2,
-        unlabelled: float = 0.1,
+        blocks: Count = 2,
+        depth: Count = 3,
+        bins: Count = 16,
+        tails: Positive = 5.0,
+        dropout: Share = 0.2,
+        unlabelled: Share = 0.1,
     ) -> None:
-        for name, value, least in (("blocks", blocks, 1), ("depth", depth, 1), ("bins", bins, 2)):
-            if value < least:
-                raise PangenError(f"model.{name} = {value} makes no spline flow; give {least} at least.")
         D, p, context = space.dims, dropout if space.is_image else 0.0, width if space.condition else 0
         spline = Spline(bins, tails)
 

@@ -32,6 +32,7 @@ from pangen.networks.bijections import (
     scaled_shape,
 )
 from pangen.networks.roles import convolutional
+from pangen.settings import Count, Positive, Share
 from pangen.space import Space
 
 
@@ -62,14 +63,14 @@ class RealNVP(FlowModel):
         self,
         space: Space,
         *,
-        width: int = 128,
-        pairs: int = 6,
-        scales: int = 3,
-        depth: int = 2,
-        bound: float = 2.0,
+        width: Count = 128,
+        pairs: Count = 6,
+        scales: Count = 3,
+        depth: Count = 2,
+        bound: Positive = 2.0,
         base: BaseName = "normal",
-        dropout: float = 0.2,
-        unlabelled: float = 0.1,
+        dropout: Share = 0.2,
+        unlabelled: Share = 0.1,
         dequantisation: Dequantisation = "variational",
     ) -> None:
         context, channels, affine = width if space.condition else 0, max(width // 32, 4), ScaleShift(bound)

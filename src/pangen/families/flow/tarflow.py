@@ -21,6 +21,7 @@ from pangen.families.flow.flow import FlowModel
 from pangen.networks.bijections import Through, Transform, actnorm
 from pangen.networks.mlp import zeroed
 from pangen.networks.transformer import CausalTransformer
+from pangen.settings import Count, Positive, Share
 from pangen.space import Space
 
 FEWEST = 2
@@ -50,21 +51,19 @@ class TarFlow(FlowModel):
         self,
         space: Space,
         *,
-        channels: int = 128,
-        blocks: int = 4,
-        depth: int = 1,
-        heads: int = 4,
-        patch: int = 4,
-        bound: float = 2.0,
-        dropout: float = 0.1,
-        unlabelled: float = 0.1,
+        channels: Count = 128,
+        blocks: Count = 4,
+        depth: Count = 1,
+        heads: Count = 4,
+        patch: Count = 4,
+        bound: Positive = 2.0,
+        dropout: Share = 0.1,
+        unlabelled: Share = 0.1,
     ) -> None:
         if channels % heads:
             raise PangenError(
                 f"model.channels = {channels} is no multiple of model.heads = {heads}; change one."
             )
-        if patch < 1:
-            raise PangenError(f"model.patch = {patch} is no side of a patch; give 1 or more.")
         context = channels if space.condition else 0
         patches = Patches(space.shape, patch)
 
