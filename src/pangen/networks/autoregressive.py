@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import relu, relu_
 
 from pangen.networks.bijections import Elementwise, Invertible1x1, Transform, parameters_first
 from pangen.networks.masked import MaskedLinear
@@ -18,14 +18,14 @@ def alternating(dims: int, n: int) -> list[Tensor]:
     return [torch.arange(dims) if i % 2 == 0 else torch.arange(dims - 1, -1, -1) for i in range(n)]
 
 
-def shuffle(dims: int) -> Invertible1x1:
-    """A learnt linear map P L U that starts as a permutation, which keeps what columns mean."""
-    mixing = Invertible1x1(dims)
-    for p in mixing.parameters():
+def mixing(order: Tensor) -> Invertible1x1:
+    """A learnt linear map P L U that starts as the permutation `order` `(D,)`, which keeps what columns mean."""
+    found = Invertible1x1(len(order))
+    for p in found.parameters():
         nn.init.zeros_(p)
-    mixing.P.copy_(torch.eye(dims)[torch.randperm(dims)])
-    mixing.sign.fill_(1)
-    return mixing
+    found.P.copy_(torch.eye(len(order))[order])
+    found.sign.fill_(1)
+    return found
 
 
 class MaskedMLP(nn.Module):
@@ -62,9 +62,9 @@ class MaskedMLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.enter(x)
-        h = relu(h if self.context is None else h + self.context(context))
+        h = relu_(h if self.context is None else h + self.context(context))
         for layer in self.hidden:
-            h = relu(layer(self.dropout(h)))
+            h = relu_(layer(self.dropout(h)))
         leave = self.leave
         return parameters_first(self.dropout(h), leave.weight * leave.mask[0], leave.bias, self.k)
 

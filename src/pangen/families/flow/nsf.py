@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from pangen.families.flow.flow import FlowModel
-from pangen.networks.autoregressive import Autoregressive, MaskedMLP, alternating, shuffle
+from pangen.networks.autoregressive import Autoregressive, MaskedMLP, alternating, mixing
 from pangen.networks.bijections import Compose, Flatten, Through, Transform, actnorm, flat_coupling
 from pangen.networks.splines import Spline
 from pangen.settings import Count, Positive, Share
@@ -18,7 +19,8 @@ class NSF(FlowModel):
     """Each dimension goes through a spline, whose knots a network makes of other dimensions (Eqs. 4 to 8).
 
     Permutations times learnt L U stand between, as in the paper's experiments, where there are more than two
-    dimensions: in the plane the two take turns. Images are flattened.
+    dimensions: in the plane the two take turns. Autoregressive layers reverse the order instead of permuting it.
+    Images are flattened.
 
     Args:
         width: units of a network's hidden layers.
@@ -61,10 +63,10 @@ class NSF(FlowModel):
             )
 
         parts = [actnorm((D,))]
+        halves = kind == "coupling" and D > 1
         for i, ranks in enumerate(alternating(D, blocks)):
-            mixing = [shuffle(D)] if i and D > 2 else []
-            halves = kind == "coupling" and D > 1
-            parts.append(Compose(*mixing, *(map(half, (True, False)) if halves else [masked(ranks)])))
+            between = [mixing(torch.randperm(D) if halves else torch.arange(D))] if i and D > 2 else []
+            parts.append(Compose(*between, *(map(half, (True, False)) if halves else [masked(ranks)])))
         if space.is_image:
             parts = [Through(Flatten(space.shape), part) for part in parts]
         super().__init__(space, parts, width=width, base="normal", unlabelled=unlabelled)

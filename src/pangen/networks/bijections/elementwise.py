@@ -48,8 +48,9 @@ class ScaleShift:
     k = 2
 
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        s = self.bound * torch.tanh(raw[0])
-        return torch.addcmul(raw[1], x, s.exp()), s
+        raw_s, t = raw.unbind()  # one gradient for both, where two selections would make two and add them
+        s = self.bound * torch.tanh(raw_s)
+        return torch.addcmul(t, x, s.exp()), s
 
     def inverse(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         minus_s = -self.bound * torch.tanh(raw[0])
@@ -64,7 +65,8 @@ class Affine:
     k = 2
 
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        mu, minus_alpha = raw[0], self.bound * torch.tanh(raw[1] / -self.bound)
+        mu, raw_alpha = raw.unbind()
+        minus_alpha = self.bound * torch.tanh(raw_alpha / -self.bound)
         return (x - mu) * minus_alpha.exp(), minus_alpha
 
     def inverse(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
