@@ -1,6 +1,7 @@
 """How often a short training meets a number that is not finite, by seed: in float32, at default rates.
 
     python benchmarks/stability.py flow
+    PANGEN_DATA=... python benchmarks/stability.py images --steps 20
     python benchmarks/stability.py energy --seeds 10
     python benchmarks/stability.py flow --models realnvp,ffjord --steps 100 --rate 4
 
@@ -26,6 +27,7 @@ from pangen.registry import get
 FLOWS, BITS = ("moons", "checkerboard", "digits"), ("bars-and-stripes", "ising4x4")
 RECIPES = {
     "flow": dict.fromkeys(("nice", "realnvp", "glow", "maf", "nsf", "ffjord", "tarflow"), FLOWS),
+    "images": dict.fromkeys(("nice", "realnvp", "glow"), ("cifar10-lossless-4k",)),
     "energy": {
         "rbm": (*BITS, "digits", "moons"),
         "boltzmann": BITS,

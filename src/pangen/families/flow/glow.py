@@ -56,7 +56,7 @@ class Glow(FlowModel):
     """
 
     training_defaults: ClassVar[dict[str, Any]] = {
-        "lr": 2e-3, "betas": (0.9, 0.999), "clip": 10.0, "ema": 0.998,
+        "lr": 2e-3, "warmup": 20, "betas": (0.9, 0.999), "clip": 10.0, "ema": 0.998,
     }  # fmt: skip
 
     def __init__(
