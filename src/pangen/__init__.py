@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 from pangen.errors import PangenError
 
 if TYPE_CHECKING:
-    from pangen.api import check, compare, evaluate, fit, load_data, load_run, log_z, sample
+    from pangen.api import (
+        check,
+        compare,
+        decode,
+        encode,
+        evaluate,
+        fit,
+        interpolate,
+        load_data,
+        load_run,
+        log_z,
+        reconstruct,
+        sample,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,11 +28,15 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "decode",
+    "encode",
     "evaluate",
     "fit",
+    "interpolate",
     "load_data",
     "load_run",
     "log_z",
+    "reconstruct",
     "sample",
 ]
 

@@ -12,6 +12,7 @@ from pangen.evaluation import check, compare, evaluate
 from pangen.precision import Precision
 from pangen.run import Run, load_run
 from pangen.space import Method
+from pangen.tasks import decode, encode, interpolate, reconstruct
 from pangen.training.fit import Report
 from pangen.training.plan import fit_model
 
@@ -37,7 +38,7 @@ def fit(
 
     Args:
         model: a name from `pangen models`.
-        data: the name of a data set, a path, a `Data`, or an array or tensor: images of integers
+        data: the name of a data set, a path, `latents:RUN`, a `Data`, or an array or tensor: images of integers
             `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)`, or vectors `(N, D)`; or a list of strings.
         y: labels `(N,)` for data from memory.
         out: the run's folder; None keeps the run in memory.
@@ -93,4 +94,18 @@ def log_z(
     }  # fmt: skip
 
 
-__all__ = ["as_data", "check", "compare", "evaluate", "fit", "load_data", "load_run", "log_z", "sample"]
+__all__ = [
+    "as_data",
+    "check",
+    "compare",
+    "decode",
+    "encode",
+    "evaluate",
+    "fit",
+    "interpolate",
+    "load_data",
+    "load_run",
+    "log_z",
+    "reconstruct",
+    "sample",
+]

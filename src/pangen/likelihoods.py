@@ -9,17 +9,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, softplus
+from torch.special import erfc, erfcx
 
+from pangen.errors import PangenError
 from pangen.space import Distribution, Space
+
+Observation = Literal["auto", "bernoulli", "categorical", "logistic", "normal", "fixed"]
+"""Likelihoods by name; "auto" leaves the choice to the space."""
 
 COMPONENTS = 3
 """Logistics in the mixture of a grid's dimension."""
 LOG_SCALES = (-6.0, 3.0)
 """Bounds of the log standard deviation of a real dimension."""
+FIXED_SCALE = 0.2
+"""Standard deviation where none is learnt: a tenth of the range of grey levels, a fifth of a standardised value's."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +41,25 @@ class Likelihood:
         return self.distribution(raw)
 
 
-def likelihood(space: Space) -> Likelihood:
-    """The likelihood of a space.
+def likelihood(space: Space, observation: Observation = "auto") -> Likelihood:
+    """The likelihood of a space, by its own choice or by name.
 
-    binary: Bernoulli. tokens: categorical. grid: discretised mixture of logistics, which knows the
-    order of the levels. real: normal, mean and scale both from the network.
+    binary: bernoulli. tokens: categorical. grid: logistic, a discretised mixture that knows the order of
+    the levels; categorical, which does not; normal or fixed, discretised. real: normal, mean and scale
+    both from the network; fixed, the mean alone.
+
+    Raises:
+        PangenError: the named one gives no probability on this space.
     """
-    if space.kind == "binary":
-        return Likelihood(1, Bernoulli)
-    if space.kind == "tokens":
-        return Likelihood(space.levels, Categorical)
-    if space.is_grid:
-        return Likelihood(3 * COMPONENTS, partial(LogisticMixture, levels=space.levels))
-    return Likelihood(2, Normal.of)
+    kind = "grid" if space.is_grid else space.kind
+    choices = _CHOICES[kind]
+    if observation == "auto":
+        return next(iter(choices.values()))(space)
+    if observation not in choices:
+        raise PangenError(
+            f"observation = {observation} is no likelihood of {_DATA[kind]}; take {' or '.join(choices)}."
+        )
+    return choices[observation](space)
 
 
 class Bernoulli:
@@ -80,6 +94,24 @@ class Categorical:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         return _choose(self.logits, generator)
+
+
+class Levels:
+    """x on a grid of K values, as K classes without an order; `raw` `(B, K, *shape)` holds logits."""
+
+    def __init__(self, raw: Tensor, *, levels: int) -> None:
+        self.classes, self.cell = Categorical(raw), 2 / (levels - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        p = self.classes.logits.softmax(1)
+        return torch.einsum("bk...,k->b...", p, torch.linspace(-1, 1, p.shape[1]).to(p))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.classes.log_prob(((x + 1) / self.cell).round().long())
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        return self.classes.sample(generator) * self.cell - 1
 
 
 class LogisticMixture:
@@ -120,8 +152,7 @@ class LogisticMixture:
         chosen = _choose(self.logits, generator)[:, None]
         mean, log_scale = (t.gather(1, chosen)[:, 0] for t in (self.means, self.log_scales))
         u = _uniform(mean, generator).clamp(1e-6, 1 - 1e-6)
-        level = ((mean + log_scale.exp() * u.logit() + 1) / self.cell).round()
-        return level.clamp(0, self.levels - 1) * self.cell - 1
+        return _nearest(mean + log_scale.exp() * u.logit(), self.levels)
 
 
 @dataclass(frozen=True)
@@ -151,6 +182,51 @@ class Normal:
         """The rows, `k` times over."""
         return Normal(*(t.repeat(k, *[1] * (t.dim() - 1)) for t in (self.mean, self.log_scale)))
 
+    @classmethod
+    def fixed(cls, raw: Tensor) -> Normal:
+        """`raw` `(B, 1, *shape)` holds means: log-probability is the squared error, scaled and shifted."""
+        return cls(raw[:, 0], torch.full_like(raw[:, 0], math.log(FIXED_SCALE)))
+
+
+class GridNormal:
+    """x on a grid of K values, each with the mass a normal has in its cell, the end cells infinite."""
+
+    def __init__(self, normal: Normal, *, levels: int) -> None:
+        self.normal, self.levels, self.cell = normal, levels, 2 / (levels - 1)
+
+    @classmethod
+    def of(cls, raw: Tensor, *, levels: int) -> GridNormal:
+        """`raw` `(B, 2, *shape)` holds means and log standard deviations, which are bounded."""
+        lowest = math.log(2 / (levels - 1)) - 4
+        return cls(Normal(raw[:, 0], bounded(raw[:, 1] - 1.5, lowest, 0.0)), levels=levels)
+
+    @classmethod
+    def fixed(cls, raw: Tensor, *, levels: int) -> GridNormal:
+        return cls(Normal.fixed(raw), levels=levels)
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the normal before it is discretised, within the grid."""
+        return self.normal.mean.clamp(-1, 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        scale = torch.exp(-self.normal.log_scale) / math.sqrt(2)
+        away, half = (x - self.normal.mean) * scale, self.cell / 2 * scale
+        near, far = away.abs() - half, away.abs() + half  # a cell's two ends; near < 0 holds the mean
+        out = near.clamp(min=0)
+        # erfc(t) = exp(-t^2) erfcx(t), and far^2 - near^2 = 4 away half: no difference of small numbers
+        tail = _log(erfcx(out) - torch.exp(-4 * away.abs() * half) * erfcx(far)) - out**2
+        middle = _log(erfc(near.clamp(max=0)) - erfc(far))
+        first, last = x < -1 + self.cell / 2, x > 1 - self.cell / 2
+        end = torch.where(first, -away, away) - half
+        out = end.clamp(min=0)
+        beyond = torch.where(end > 0, _log(erfcx(out)) - out**2, _log(erfc(end.clamp(max=0))))
+        each = torch.where(first | last, beyond, torch.where(near > 0, tail, middle))
+        return _total(each - math.log(2))
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        return _nearest(self.normal.sample(generator), self.levels)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -175,6 +251,35 @@ def bounded(x: Tensor, low: float, high: float) -> Tensor:
     """`x` bent smoothly to stay between two bounds; nearly the identity well inside them."""
     x = high - softplus(high - x)
     return low + softplus(x - low)
+
+
+_CHOICES: dict[str, dict[str, Callable[[Space], Likelihood]]] = {
+    "binary": {"bernoulli": lambda space: Likelihood(1, Bernoulli)},
+    "tokens": {"categorical": lambda space: Likelihood(space.levels, Categorical)},
+    "grid": {
+        "logistic": lambda space: Likelihood(3 * COMPONENTS, partial(LogisticMixture, levels=space.levels)),
+        "categorical": lambda space: Likelihood(space.levels, partial(Levels, levels=space.levels)),
+        "normal": lambda space: Likelihood(2, partial(GridNormal.of, levels=space.levels)),
+        "fixed": lambda space: Likelihood(1, partial(GridNormal.fixed, levels=space.levels)),
+    },
+    "real": {
+        "normal": lambda space: Likelihood(2, Normal.of),
+        "fixed": lambda space: Likelihood(1, Normal.fixed),
+    },
+}
+"""Of each kind of space, the first the one it takes by itself."""
+_DATA = {"binary": "bits", "tokens": "tokens", "grid": "grey levels", "real": "real numbers"}
+
+
+def _nearest(x: Tensor, levels: int) -> Tensor:
+    """The grid's values nearest to x."""
+    cell = 2 / (levels - 1)
+    return ((x + 1) / cell).round().clamp(0, levels - 1) * cell - 1
+
+
+def _log(x: Tensor) -> Tensor:
+    """Of what is positive but for rounding."""
+    return x.clamp(min=1e-30).log()
 
 
 def _total(x: Tensor) -> Tensor:

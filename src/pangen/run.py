@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pangen import rng
-from pangen.capabilities import HasClassifier, HasLogProb, HasPartition
+from pangen.capabilities import HasClassifier, HasLatent, HasLogProb, HasPartition
 from pangen.codecs import Codec, codec_from_json
 from pangen.errors import PangenError, unknown
 from pangen.files import make_folder, read_json, read_tensors, write_json, write_tensors
@@ -53,7 +53,7 @@ class Run:
         """
         if not self.entry.samples:
             raise PangenError(
-                f"{self.entry.name} cannot be sampled: {self.entry.sampling}; fit a model with a prior, such as vae."
+                f"{self.entry.name} cannot be sampled: {self.entry.sampling.removeprefix('none: ')}; {self._instead}."
             )
         if n < 1:
             raise PangenError(f"cannot draw {n} samples; ask for at least 1.")
@@ -61,7 +61,27 @@ class Run:
         y = self.labels(n, given, seed=seed)
         with self.computing():
             x = self.model.sample(n, y, seed=seed, **how)
-        return self.codec.decode(x.cpu())
+            raw = self.codec.decode(x, generator=rng.generator(x.device, "decode", seed))
+        return raw.cpu() if isinstance(raw, Tensor) else raw
+
+    @property
+    def no_likelihood(self) -> str:
+        """Why there is none, of the model or behind its codec; empty where there is one."""
+        if not isinstance(self.model, HasLogProb):
+            return self.entry.reason or "the model gives no probabilities"
+        return self.codec.reason
+
+    @property
+    def _instead(self) -> str:
+        """What to sample in the place of a model without a prior."""
+        if not isinstance(self.model, HasLatent):
+            return "fit a model with a prior, such as vae"
+        prior = "gpt" if self.model.latent_space.kind == "tokens" else "mixture"
+        return f"fit one to its codes with `pangen fit {prior} latents:{self.path or 'RUN'}`"
+
+    def _check_likelihood(self) -> None:
+        if self.no_likelihood:
+            raise PangenError(f"{self.entry.name} has no likelihood: {self.no_likelihood}.")
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -102,8 +122,7 @@ class Run:
         With `y`, log p(x given y). Without, log p(x): for a conditional model that is
         logsumexp over y of log p(y) + log p(x given y), p(y) from the training split.
         """
-        if not isinstance(self.model, HasLogProb):
-            raise PangenError(f"{self.entry.name} has no likelihood: {self.entry.reason}.")
+        self._check_likelihood()
         if y is not None and not self.codec.labels:
             raise PangenError(
                 f"this {self.entry.name} was trained without labels; it has no log p(x given y)."
@@ -116,6 +135,7 @@ class Run:
 
     def joint_log_prob(self, raw: Any, *, seed: int = 0) -> LogProb:
         """log p(y) + log p(x given y) of raw data with every label, in nats `(N, labels)`."""
+        self._check_likelihood()
         prior = self.codec.label_log_prior
         with self.computing():
             parts = [self._log_prob(raw, torch.full((len(raw),), c), seed) for c in range(len(prior))]
@@ -126,8 +146,6 @@ class Run:
         if not self.codec.labels:
             raise PangenError(f"this {self.entry.name} was trained without labels; it knows no classes.")
         if not isinstance(self.model, HasClassifier):
-            if not isinstance(self.model, HasLogProb):
-                raise PangenError(f"{self.entry.name} has no likelihood: {self.entry.reason}.")
             return self.joint_log_prob(raw, seed=seed).nats.log_softmax(1)
         parts = []
         with self.computing(), torch.no_grad():
@@ -184,7 +202,7 @@ class Run:
             free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (ValueError, OSError, AttributeError):
             return
-        need = n * self.codec.space.dims * 16  # a float and an integer copy of each value, and room
+        need = n * self.codec.outer.space.dims * 16  # a float and an integer copy of each value, and room
         if need > free:
             raise PangenError(
                 f"{n} samples need about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; ask for fewer."

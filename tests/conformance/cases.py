@@ -20,10 +20,13 @@ SMALL = {
     "train_steps": 1,
     "blocks": 2,
     "latent": 3,
+    "codes": 16,
     "chains": 8,
     "sweeps": 10,
     "temperatures": 40,
     "weights": 8,
+    "samples": 3,
+    "pseudo_inputs": 6,
 }
 
 

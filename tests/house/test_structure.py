@@ -33,7 +33,7 @@ BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}}
 """The one third-party library that a family's file may import, lazily."""
 
 LAYERS = ("errors", "settings", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
-          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "api", "cli")  # fmt: skip
+          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "tasks", "api", "cli")  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

@@ -68,22 +68,27 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
     fidelity = result["fidelity"]
     named |= {"fidelity": fidelity} if "none" in fidelity else fidelity
     named |= {"train on synthetic": result["classification"], "near copies": result["near_copies"]}
+    named |= {"sharpness": result.get("sharpness", {})}
     lines = [f"{result['model']} on {result['data']}, {result['split']} split"]
     for name, found in named.items():
         if found:
-            lines.append(f"  {name:20}{_measure(found)}")
+            lines.append(f"  {name:22}{_measure(found)}")
     if "mixing" in result:
         lines += _mixing(result["mixing"])
+    if "latent" in result:
+        from pangen.evaluation.table import code_facts
+
+        lines += [f"  {name:22}{text} {detail}" for name, text, detail in code_facts(result["latent"])]
     cost = result["cost"]
     for name, unit in (("parameters", ""), ("train_seconds", " s"), ("sample_seconds_per_1000", " s")):
         if cost.get(name) is not None:
-            lines.append(f"  {name.replace('_seconds', '').replace('_', ' '):20}{cost[name]:,.6g}{unit}")
+            lines.append(f"  {name.replace('_seconds', '').replace('_', ' '):22}{cost[name]:,.6g}{unit}")
     return lines
 
 
 def _mixing(found: Mapping[str, Any]) -> list[str]:
     if "none" in found:
-        return [f"  {'chains':20}{found['none']}"]
+        return [f"  {'chains':22}{found['none']}"]
     facts = (
         f"acceptance {found['acceptance']:.2f}, effective sample size {found['effective_sample_size']:.0f} "
         f"of {found['chains'] * found['draws']}, R-hat {found['r_hat']:.3f}"
@@ -91,7 +96,7 @@ def _mixing(found: Mapping[str, Any]) -> list[str]:
     warning = (
         "  warning: the chains have not mixed, so samples depend on where they started: try more `sweeps`."
     )
-    return [f"  {'chains':20}{facts}", *([] if found["mixed"] else [warning])]
+    return [f"  {'chains':22}{facts}", *([] if found["mixed"] else [warning])]
 
 
 def _measure(found: Mapping[str, Any]) -> str:

@@ -32,12 +32,20 @@ EPILOG = """Recipe fields are set by their names: --model.latent 8 --training.lr
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("fit", help="train a model on data", epilog=EPILOG)
     parser.add_argument("model", metavar="MODEL", help="a name from `pangen models`")
-    parser.add_argument("data", metavar="DATA", help="a name from `pangen data`, or a path")
+    parser.add_argument(
+        "data", metavar="DATA", help="a name from `pangen data`, a path, or latents:RUN, the codes of a run"
+    )
     parser.add_argument("-o", "--out", metavar="RUN", help="folder of the run (runs/MODEL-DATA)")
     add_length(parser, "1000 steps")
     add_seed(parser, "weights, order and noise")
     parser.add_argument(
         "--dtype", metavar="TYPE", help="float32, or float64, slower and exact to more digits (float32)"
+    )
+    parser.add_argument(
+        "--unconditional", action="store_true", help="do not give the model the labels of the data"
+    )
+    parser.add_argument(
+        "--codec", metavar="NAME", help="how data becomes tensors (the model's first that can)"
     )
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     add_json(parser)
@@ -65,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
             steps=args.steps,
             budget=args.budget,
             seed=args.seed or 0,
+            conditional=False if args.unconditional else None,
+            codec=args.codec,
             device=args.device,
             resume=args.resume,
             report=bar,
@@ -110,7 +120,14 @@ def _check_fields(args: argparse.Namespace) -> None:
 
 def _check_resume(out: Path, args: argparse.Namespace, fields: dict[str, Any]) -> None:
     """A resumed run keeps its recipe: what is given again must be the same."""
-    asked = {"training.steps": args.steps, "training.budget": args.budget, "seed": args.seed, **fields}
+    asked = {
+        "training.steps": args.steps,
+        "training.budget": args.budget,
+        "seed": args.seed,
+        "conditional": False if args.unconditional else None,
+        "codec.name": args.codec,
+        **fields,
+    }
     if not (out / "recipe.json").exists():
         return  # `api.fit` says that there is nothing to resume
     recorded = read_json(out / "recipe.json")

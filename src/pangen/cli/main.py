@@ -7,11 +7,26 @@ import sys
 from collections.abc import Sequence
 
 from pangen import __version__
-from pangen.cli import check, compare, data, evaluate, fit, logz, models, sample
+from pangen.cli import (
+    check,
+    compare,
+    data,
+    decode,
+    encode,
+    evaluate,
+    fit,
+    interpolate,
+    logz,
+    models,
+    reconstruct,
+    sample,
+)
 from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError
 
-VERBS = (models, data, fit, sample, evaluate, check, logz, compare)
+VERBS = (
+    models, data, fit, sample, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare,
+)  # fmt: skip
 
 
 def build_parser() -> Parser:

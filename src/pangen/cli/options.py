@@ -122,8 +122,8 @@ def limit_threads(count: int | None) -> None:
 
 
 def default_folder(prefix: str, data: str) -> Path:
-    """`runs/PREFIX-DATA`, data being a name or the last part of a path."""
-    return Path("runs") / f"{prefix}-{Path(data).resolve().stem or 'data'}"
+    """`runs/PREFIX-DATA`, data being a name or the last part of a path or of `latents:RUN`."""
+    return Path("runs") / f"{prefix}-{Path(data.removeprefix('latents:')).resolve().stem or 'data'}"
 
 
 def check_writable(path: Path) -> None:

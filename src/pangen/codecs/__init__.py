@@ -9,6 +9,7 @@ import torch
 
 from pangen.codecs.codec import Codec, Encoded
 from pangen.codecs.images import Binary, Dequantise, Grid, Levels
+from pangen.codecs.learned import LearnedCodec, code_space, sort
 from pangen.codecs.text import Characters
 from pangen.codecs.vectors import Standardise
 from pangen.errors import PangenError, unknown
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pangen.data.dataset import Data
 
 CODECS: dict[str, type[Codec]] = {
-    codec.name: codec for codec in (Binary, Grid, Levels, Dequantise, Standardise, Characters)
+    codec.name: codec for codec in (Binary, Grid, Levels, Dequantise, Standardise, Characters, LearnedCodec)
 }
 
 
@@ -32,24 +33,47 @@ def choose_codec(
     """
     if name is not None and name not in CODECS:
         raise unknown("codec", name, CODECS)
-    for candidate in [name] if name else entry.codecs:
-        codec = CODECS[candidate]
-        if candidate in entry.codecs and codec.applies(data):
-            return codec.fit(data, **_labels(entry, data, conditional))
+    for candidate in _candidates(entry, data):
+        if name in (None, candidate):
+            return CODECS[candidate].fit(data, **_labels(entry, data, conditional))
+    if name is not None and accepts(entry, data):
+        raise PangenError(
+            f"{entry.name} cannot model '{data.name}' behind the codec '{name}'; take {' or '.join(_candidates(entry, data))}."
+        )
     accepted = ", ".join(entry.spaces)
     raise PangenError(f"{entry.name} cannot model '{data.name}' ({describe(data)}): it accepts {accepted}.")
 
 
 def accepts(entry: Entry, data: Data) -> bool:
     """Whether a model has a codec for the data."""
-    return any(CODECS[name].applies(data) for name in entry.codecs)
+    return bool(_candidates(entry, data))
+
+
+def _candidates(entry: Entry, data: Data) -> list[str]:
+    """The codecs that hold the data for a model, the preferred first.
+
+    Codes are taken by whoever knows their layout and their values from its codecs, together or apart.
+    """
+    if LearnedCodec.applies(data):
+        known = frozenset().union(*(CODECS[name].shows for name in entry.codecs))
+        return [LearnedCodec.name] if sort(code_space(data.encoder)) <= known else []
+    return [name for name in entry.codecs if CODECS[name].applies(data)]
 
 
 def describe(data: Data) -> str:
     """The kind of a data set in a user's words."""
+    if data.encoder:
+        return "codes that are " + _CODES[sort(code_space(data.encoder))]
     if data.modality == "image":
         return "binary images" if data.levels == 2 else "grey and colour images"
     return {"vector": "vectors", "text": "text"}[data.modality]
+
+
+_CODES = {
+    frozenset({"vector", "real"}): "real vectors",
+    frozenset({"map", "real"}): "maps of real numbers",
+    frozenset({"sequence", "tokens"}): "sequences of tokens",
+}
 
 
 def codec_from_json(fields: Mapping[str, Any]) -> Codec:
@@ -74,4 +98,13 @@ def _labels(entry: Entry, data: Data, conditional: bool | None) -> dict[str, Any
     return {"labels": data.labels, "label_counts": tuple(counts.tolist())}
 
 
-__all__ = ["CODECS", "Codec", "Encoded", "accepts", "choose_codec", "codec_from_json", "describe"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "Encoded",
+    "LearnedCodec",
+    "accepts",
+    "choose_codec",
+    "codec_from_json",
+    "describe",
+]

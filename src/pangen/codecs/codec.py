@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -37,6 +38,8 @@ class Codec(ABC):
     name: ClassVar[str]
     kind: ClassVar[str] = "exact"
     """What an exact model becomes behind this codec: "exact" or "lower bound"."""
+    shows: ClassVar[frozenset[str]]
+    """Layout of x (vector, sequence or map) and its values, which a model behind this codec therefore knows."""
 
     @classmethod
     @abstractmethod
@@ -47,6 +50,16 @@ class Codec(ABC):
     @abstractmethod
     def fit(cls, data: Data, **settings: Any) -> Self:
         """Learn what is needed from the training split."""
+
+    @property
+    def reason(self) -> str:
+        """Why there is no likelihood behind this codec; empty where there is one."""
+        return ""
+
+    @property
+    def outer(self) -> Codec:
+        """The codec that meets the data: this one, or that of a first stage."""
+        return self
 
     @property
     @abstractmethod
@@ -65,8 +78,15 @@ class Codec(ABC):
         """Raw examples, as `Split.x` holds them, to tensors on the device of `raw` or the CPU."""
 
     @abstractmethod
-    def decode(self, x: Tensor) -> Any:
-        """Tensors of the space to raw examples, always within the raw domain."""
+    def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Any:
+        """Tensors of the space to raw examples, always within the raw domain.
+
+        Where x leaves them uncertain, `generator` draws one of each; without it they are means.
+        """
+
+    def ready(self, raw: Any, device: torch.device | str) -> Callable[[Tensor], Tensor] | None:
+        """x of the examples of `raw` at an index, where it pays to read all of them at once; else None."""
+        return None
 
     def dims(self, raw: Any) -> int:
         """Data dimensions of these examples together, the divisor of bits/dim."""

@@ -38,6 +38,7 @@ class Binary(_Image):
     """Two-level images as they are."""
 
     name: ClassVar[str] = "binary"
+    shows: ClassVar = frozenset({"map", "bits"})
 
     @classmethod
     def applies(cls, data: Data) -> bool:
@@ -50,7 +51,7 @@ class Binary(_Image):
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
         return self._no_volume(raw.to(torch.get_default_dtype()))
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         return (x > 0.5).to(torch.uint8)
 
 
@@ -59,6 +60,7 @@ class Grid(_Image):
     """K levels as K equally spaced values from -1 to 1."""
 
     name: ClassVar[str] = "grid"
+    shows: ClassVar = frozenset({"map"})
 
     @property
     def data_space(self) -> Space:
@@ -67,7 +69,7 @@ class Grid(_Image):
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
         return self._no_volume(raw.to(torch.get_default_dtype()) * (2 / (self.levels - 1)) - 1)
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         top = self.levels - 1
         return ((x.float() + 1) * (top / 2)).round().clamp(0, top).to(torch.uint8)
 
@@ -77,6 +79,7 @@ class Levels(_Image):
     """K levels as K tokens, without an order."""
 
     name: ClassVar[str] = "levels"
+    shows: ClassVar = frozenset({"map", "tokens"})
 
     @property
     def data_space(self) -> Space:
@@ -85,7 +88,7 @@ class Levels(_Image):
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
         return self._no_volume(raw.long())
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         return x.to(torch.uint8)
 
 
@@ -99,6 +102,7 @@ class Dequantise(_Image):
     """
 
     name: ClassVar[str] = "dequantise"
+    shows: ClassVar = frozenset({"map", "real"})
     kind: ClassVar[str] = "lower bound"
     alpha: float = 0.05
 
@@ -113,6 +117,6 @@ class Dequantise(_Image):
         slope = math.log((1 - 2 * self.alpha) / self.levels) - p.log() - (-p).log1p()
         return Encoded(p.logit(), slope.flatten(1).sum(1))
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         y = (x.float().sigmoid() - self.alpha) / (1 - 2 * self.alpha)
         return (y * self.levels).floor().clamp(0, self.levels - 1).to(torch.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -30,6 +31,7 @@ class Characters(Codec):
     """
 
     name: ClassVar[str] = "characters"
+    shows: ClassVar = frozenset({"sequence", "tokens"})
     alphabet: str
     length: int
     """Longest sequence in tokens, the end included."""
@@ -86,7 +88,7 @@ class Characters(Codec):
         escapes = (x == len(self.alphabet)).sum(1)
         return Encoded(x, -escapes * math.log(_CODE_POINTS - len(self.alphabet)))
 
-    def decode(self, x: Tensor) -> tuple[str, ...]:
+    def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[str, ...]:
         symbols = self.alphabet + "\ufffd" * self.escape
         end = self.data_space.end
         texts = []
@@ -94,6 +96,10 @@ class Characters(Codec):
             stop = row.index(end) if end in row else len(row)
             texts.append("".join(symbols[token] for token in row[:stop]))
         return tuple(texts)
+
+    def ready(self, raw: tuple[str, ...], device: torch.device | str) -> Callable[[Tensor], Tensor]:
+        tokens = self.encode(raw).x.to(device)
+        return lambda index: tokens[index]
 
     def dims(self, raw: tuple[str, ...]) -> int:
         """Characters, and one for each modelled end of a line."""

@@ -20,6 +20,7 @@ class Standardise(Codec):
     """x = (raw - mean) / std; the volume is -sum(log std), so likelihoods are of the raw units."""
 
     name: ClassVar[str] = "standardise"
+    shows: ClassVar = frozenset({"vector", "real"})
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -43,5 +44,5 @@ class Standardise(Codec):
         mean, std = raw.new_tensor(self.mean), raw.new_tensor(self.std)
         return Encoded((raw - mean) / std, (-std.log().sum()).expand(len(raw)))
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         return (x * x.new_tensor(self.std) + x.new_tensor(self.mean)).float()

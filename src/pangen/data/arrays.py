@@ -39,12 +39,12 @@ PARTS = {
 
 def read_npy(path: Path) -> dict[str, Examples]:
     """The one array of an .npy file."""
-    return {"train": examples(_load(path), None, str(path))}
+    return {"train": examples(load_array(path), None, str(path))}
 
 
 def read_npz(path: Path) -> dict[str, Examples]:
     """The splits of an .npz file: x and perhaps y, x_test, y_test, x_validation, y_validation."""
-    arrays = _load(path)
+    arrays = load_array(path)
     if len(arrays) == 1:
         arrays = {"x": next(iter(arrays.values()))}  # np.savez(path, array) calls it arr_0
     known = {**PARTS, **{"y" + key[1:]: split for key, split in PARTS.items()}}
@@ -67,7 +67,7 @@ def read_npz(path: Path) -> dict[str, Examples]:
     return found
 
 
-def _load(path: Path) -> Any:
+def load_array(path: Path) -> Any:
     """An array, or for .npz a dictionary of arrays; never a pickle."""
     zipped = path.suffix.lower() == ".npz"
     with open(path, "rb") as file:

@@ -17,9 +17,7 @@ class Batches:
     def __init__(self, split: Split, codec: Codec, size: int, seed: int, device: torch.device | str) -> None:
         self.codec, self.size, self.seed, self.device = codec, min(size, len(split)), seed, device
         self.split = split
-        self._tokens: Tensor | None = None
-        if not isinstance(split.x, Tensor):  # text is turned into tokens once, not at every step
-            self._tokens = codec.encode(split.x).x.to(device)
+        self._ready = None if split.redraw else codec.ready(split.x, device)
         self._per_epoch = len(split) // self.size
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
@@ -34,8 +32,8 @@ class Batches:
     def take(self, index: Tensor) -> Batch:
         """The examples at `index`, encoded."""
         y = None if self.split.y is None or not self.codec.labels else self.split.y[index].to(self.device)
-        if self._tokens is not None:
-            return Batch(self._tokens[index.to(self.device)], y)
+        if self._ready is not None:
+            return Batch(self._ready(index.to(self.device)), y)
         return Batch(self.codec.encode(self.split.take(index)[0].to(self.device)).x, y)
 
     def first(self, n: int) -> Batch:

@@ -86,6 +86,10 @@ class Data:
     """What `load_data` was told beside the name: enough to load the same data again."""
     notes: tuple[str, ...] = ()
     """Problems found on loading, each one sentence."""
+    encoder: str = ""
+    """The folder of the run whose codes are modelled in the place of the examples; empty: they themselves."""
+    raw_name: str = ""
+    """Of data with an encoder: what the data itself is called."""
 
     @property
     def shape(self) -> tuple[int, ...]:

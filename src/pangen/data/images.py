@@ -141,13 +141,26 @@ def _read(path: Path, size: tuple[int, int] | None, skip_bad: bool, tally: _Tall
         raise
     except Exception as error:  # a damaged file makes the decoder raise nearly anything
         if not skip_bad:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            reason = "no image format known" if "cannot identify" in reason else reason
             raise PangenError(
-                f"{path} cannot be read ({reason}); mend or remove it, or leave out such images with --skip-bad."
+                f"{path} cannot be read ({_why(error)}); mend or remove it, or leave out such images with --skip-bad."
             ) from None
         tally.bad += 1
         return None
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Pixels of one file: uint8 `(H, W)`, or `(H, W, 3)` in colour."""
+    try:
+        return _pixels(path, None, _Tally())
+    except PangenError:
+        raise
+    except Exception as error:
+        raise PangenError(f"{path} cannot be read ({_why(error)}); give another image.") from None
+
+
+def _why(error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return "no image format known" if "cannot identify" in reason else reason
 
 
 def _pixels(path: Path, size: tuple[int, int] | None, tally: _Tally) -> np.ndarray:

@@ -12,6 +12,7 @@ from pangen.data.assemble import Examples, assemble
 from pangen.data.dataset import Data
 from pangen.data.images import ENDINGS, read_folder
 from pangen.data.known import KNOWN
+from pangen.data.latents import PREFIX, latent_data
 from pangen.data.table import read_csv
 from pangen.data.text import WINDOW, read_text
 from pangen.errors import PangenError, unknown
@@ -46,7 +47,8 @@ def load_data(
     write `./digits` for a folder called digits.
 
     Args:
-        name: a known name, a folder of PNG and JPEG images, or a .npy, .npz, .csv or .txt file.
+        name: a known name, a folder of PNG and JPEG images, a .npy, .npz, .csv or .txt file, or
+            `latents:RUN`, the data of a run, to be modelled by that run's codes.
         size: height and width to scale every image to.
         skip_bad: leave out images that cannot be read, and note how many.
         target: the column of a .csv that holds the labels, by name, or by index from 0.
@@ -76,6 +78,9 @@ def load_data(
         known = KNOWN[str(name)]
         _check_options(options, known.options, f"'{name}'")
         return replace(known.load(**options), options=options)
+    if str(name).startswith(PREFIX):
+        _check_options(options, (), f"'{name}'")
+        return latent_data(str(name).removeprefix(PREFIX))
     if name == MEMORY:
         raise PangenError("data from memory is not kept; pass the same arrays again.")
     path = _find(name)

@@ -95,6 +95,16 @@ def curve(
     return _svg(figure, f"curve {name}")
 
 
+def bars(heights: Sequence[float], ylabel: str, xlabel: str, family: str, name: str) -> str:
+    """Numbers in their order."""
+    figure, axes = _figure(3.4, 1.3)
+    axes.bar(range(1, len(heights) + 1), heights, color=colour(family), width=0.8)
+    axes.set_ylabel(ylabel, fontsize=7.5)
+    axes.set_xlabel(xlabel, fontsize=7.5)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    return _svg(figure, f"bars {name}")
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)

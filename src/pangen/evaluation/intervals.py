@@ -47,6 +47,17 @@ def centred_interval(value: float, replicates: Tensor) -> list[float]:
     return [max(value + low, 0.0), value + high]
 
 
+def ratio_interval(above: Tensor, below: Tensor, *keys: int | str, resamples: int = RESAMPLES) -> list[float]:
+    """95 % percentile interval of mean(above) / mean(below) `(n,)`, `(m,)`, each resampled on its own."""
+    ratios = [
+        resampling_weights(len(above), 100, *keys, "above", i)
+        @ above.double()
+        / (resampling_weights(len(below), 100, *keys, "below", i) @ below.double())
+        for i in range(max(resamples // 100, 1))
+    ]
+    return _quantiles(torch.cat(ratios))
+
+
 def seeds_interval(values: Sequence[float]) -> list[float] | None:
     """95 % interval of a mean over seeds by Student's t; None for a single seed."""
     if len(values) < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 import pangen
+from pangen.capabilities import HasLatent
 from pangen.data import load_data
 from pangen.data.dataset import Data, Split
 from pangen.data.given import as_data
+from pangen.data.latents import unchanged
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.classification import CLASSIFIER, synthetic_accuracy
 from pangen.evaluation.cost import sample_timed
@@ -25,9 +28,11 @@ from pangen.evaluation.fidelity import (
     precision_recall,
 )
 from pangen.evaluation.intervals import mean_interval
+from pangen.evaluation.latent import latent_of
 from pangen.evaluation.likelihood import Examples, examples_compared, likelihoods
 from pangen.evaluation.memorisation import ALPHA, copy_threshold, near_copies
 from pangen.evaluation.mixing import mixing_of
+from pangen.evaluation.sharpness import sharpness
 from pangen.rng import generator
 from pangen.run import Run, load_run
 
@@ -103,7 +108,9 @@ class Judge:
         self.scored = pick(data.split(split), examples or examples_compared(data, split))
         self._partner = "test" if split == "validation" else "validation"
         self.held_out = pick(data.split(self._partner), count)
-        self.features = choose_features(data, min(count, self.samples, len(self.held_out.x)))
+        # the same, and called the same, for models of the data and of its codes
+        named = replace(data, name=data.raw_name or data.name)
+        self.features = choose_features(named, min(count, self.samples, len(self.held_out.x)))
         self._real = self.features.embed(self.reference.x)
         self._shares = _shares(data)
         self._train = self._plain(data.train.all(generator("cpu", "judge", "train"))[0])
@@ -134,7 +141,7 @@ class Judge:
             "seed": run.recipe.seed,
             "conditional": bool(run.codec.labels),
             "codec": run.codec.name,
-            "density": run.entry.density,
+            "density": "none" if run.no_likelihood else run.entry.density,
         }
         row |= likelihoods(run, self.data, self.scored, seed=self.seed)
         cost = {"parameters": card.get("parameters"), "train_seconds": card.get("seconds")}
@@ -147,7 +154,10 @@ class Judge:
         else:
             reason = {"none": f"cannot be sampled: {run.entry.sampling.removeprefix('none: ')}"}
             row |= {"fidelity": reason, "classification": reason, "near_copies": reason}
+            row |= {"sharpness": reason} if self.data.modality == "image" else {}
             drawing = {"sample_seconds_per_1000": None, "network_evaluations": None}
+        if isinstance(run.model, HasLatent):
+            row["latent"] = latent_of(run, self.data, self.reference, seed=self.seed)
         row["cost"] = {**cost, **drawing, "sampling": run.entry.sampling, "device": card.get("device")}
         best = card.get("best") or {}
         row["training"] = {
@@ -159,7 +169,7 @@ class Judge:
         return {**row, "protocol": self.protocol()}
 
     def measure(self, x: Any, y: Tensor | None) -> dict[str, Any]:
-        """The fields `fidelity`, `classification` and `near_copies` of raw samples."""
+        """The fields `fidelity`, `classification`, `near_copies` and, of images, `sharpness` of raw samples."""
         if isinstance(x, Tensor) and not torch.isfinite(x.float()).all():
             bad = int((~torch.isfinite(x.float())).flatten(1).any(1).sum())
             raise PangenError(f"{bad} of {len(x)} samples are not finite numbers: the training diverged.")
@@ -167,6 +177,7 @@ class Judge:
             "fidelity": self._fidelity(x, y),
             "classification": self._classification(x, y),
             "near_copies": self._near_copies(x),
+            **({"sharpness": self._sharpness(x)} if self.data.modality == "image" else {}),
         }
 
     def yardsticks(self) -> list[dict[str, Any]]:
@@ -233,6 +244,10 @@ class Judge:
             samples=len(found),
         )
 
+    def _sharpness(self, x: Tensor) -> dict[str, Any]:
+        top = self.data.levels - 1
+        return sharpness(self.reference.x.float() / top, x.float() / top, self.seed)
+
     def _copies(self, x: Any) -> Tensor:
         return near_copies(self._plain(x), self._train, self._threshold)
 
@@ -248,13 +263,14 @@ def pick(split: Split, n: int) -> Examples:
 
 def check_kind(run: Run, data: Data) -> None:
     """Raise when the data are of another kind than a run's own."""
-    theirs, name = run.codec.data_space.shape, run.entry.name
-    if not type(run.codec).applies(data) or (data.modality != "text" and theirs != data.shape):
+    codec, name = run.codec.outer, run.entry.name
+    theirs = codec.data_space.shape
+    if not type(codec).applies(data) or (data.modality != "text" and theirs != data.shape):
         raise PangenError(
             f"this {name} was trained on examples of shape {theirs}; '{data.name}' holds {data.modality}s "
             f"of shape {data.shape}: evaluate it on data of its own kind."
         )
-    levels = getattr(run.codec, "levels", data.levels)
+    levels = getattr(codec, "levels", data.levels)
     if levels != data.levels:
         raise PangenError(
             f"this {name} was trained on {levels} levels; '{data.name}' has {data.levels}: evaluate it on data of its own kind."
@@ -274,13 +290,7 @@ def _shares(data: Data) -> Tensor | None:
 def data_of(run: Run) -> Data:
     """The data a run was trained on, if it is still the same."""
     spec = run.recipe.data
-    data = load_data(spec.name, **spec.options)
-    if spec.fingerprint and data.fingerprint != spec.fingerprint:
-        raise PangenError(
-            f"the data '{spec.name}' has changed since the run was trained (fingerprint {data.fingerprint}, "
-            f"then {spec.fingerprint}); restore it, or pass the data to evaluate on."
-        )
-    return data
+    return unchanged(load_data(spec.name, **spec.options), spec)
 
 
 def _share(values: Tensor, name: str, seed: int, **facts: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pangen.capabilities import HasClassifier, HasLogProb
+from pangen.capabilities import HasClassifier
 from pangen.data.dataset import Data
 from pangen.evaluation.intervals import mean_interval
 from pangen.run import Run
@@ -33,8 +33,8 @@ def examples_compared(data: Data, split: str) -> int:
 
 def likelihoods(run: Run, data: Data, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
     """The fields `likelihood`, and where they apply `likelihood_given_label`, `classifier` and `regret`."""
-    if not isinstance(run.model, HasLogProb):
-        return {"likelihood": {"none": run.entry.reason or "the model gives no probabilities"}}
+    if reason := run.no_likelihood:
+        return {"likelihood": {"none": reason}}
     dims = run.codec.dims(examples.x) / len(examples.x)
     discrete = data.modality != "vector"
     if run.codec.labels:

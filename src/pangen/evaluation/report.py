@@ -15,7 +15,7 @@ from pangen.evaluation import figures
 from pangen.evaluation.images import grid, png, scatter
 from pangen.evaluation.judge import pick
 from pangen.evaluation.summary import number
-from pangen.evaluation.table import BEATEN, cell, columns, is_beaten
+from pangen.evaluation.table import BEATEN, cell, code_facts, columns, is_beaten
 from pangen.files import write_bytes, write_text
 from pangen.recipes import RULE
 from pangen.registry import TAXONOMY, get
@@ -52,6 +52,7 @@ def write_report(path: Path, result: dict[str, Any], data: Data, runs: Path) -> 
             {"title": "real data, held out", **_real(data, "test")},
             {"title": "real data, training split", **_real(data, "train")},
         ],
+        codes=_codes(result),
         taxonomy=_taxonomy(result),
         rule=result.get("rule", RULE),
         families={row["family"]: figures.colour(row["family"]) for row in result["rows"]},
@@ -201,6 +202,8 @@ def _card(row: dict[str, Any], runs: Path, data: Data, many: bool) -> dict[str, 
         **shown,
         "none": row["fidelity"].get("none"),
         "curve": _curve(row, folder / METRICS),
+        "divergence": _divergence(row),
+        "sharpness": number(row, "sharpness"),
         "parameters": row["cost"]["parameters"],
         "steps": row["training"]["steps"],
         "best_step": row["training"]["best_step"],
@@ -224,6 +227,25 @@ def _curve(row: dict[str, Any], log: Path) -> str | None:
     return figures.curve(
         steps, scores, row["training"]["best_step"], label, row["family"], f"{row['model']}{row['seed']}"
     )
+
+
+def _divergence(row: dict[str, Any]) -> str | None:
+    """What each dimension of a code costs, where that is known."""
+    each = row.get("latent", {}).get("kl_per_dim")
+    if not each:
+        return None
+    name = f"{row['model']}{row['seed']}"
+    return figures.bars(each, "KL, nats", "dimension of the code, sorted", row["family"], name)
+
+
+def _codes(result: dict[str, Any]) -> dict[str, Any]:
+    """A table of what is known of codes, for the models that have some."""
+    found = {}
+    for row in result["rows"]:
+        if "latent" in row:
+            name = f"{row['model']} #{row['seed']}" if result["seeds"] > 1 else row["model"]
+            found[name] = {fact.name: fact for fact in code_facts(row["latent"])}
+    return {"rows": found, "columns": list(dict.fromkeys(name for row in found.values() for name in row))}
 
 
 def _taxonomy(result: dict[str, Any]) -> list[dict[str, Any]]:

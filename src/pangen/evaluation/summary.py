@@ -18,10 +18,18 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "coverage": ("fidelity", "coverage", "value"),
     "accuracy": ("classification", "value"),
     "near_copies": ("near_copies", "value"),
+    "sharpness": ("sharpness", "value"),
+    "reconstruction": ("latent", "reconstruction", "value"),
+    "kl": ("latent", "kl", "value"),
+    "active_units": ("latent", "active_units", "value"),
+    "mutual_information": ("latent", "mutual_information", "value"),
+    "codebook_perplexity": ("latent", "codebook", "perplexity"),
+    "reconstruction_error": ("latent", "error", "value"),
+    "reconstruction_sharpness": ("latent", "sharpness", "value"),
     "train_seconds": ("cost", "train_seconds"),
     "sample_seconds_per_1000": ("cost", "sample_seconds_per_1000"),
 }
-"""Every number of a row that is a column somewhere, by the way to it."""
+"""Every number of a row that is averaged over seeds, by the way to it."""
 
 
 def number(row: dict[str, Any], measure: str) -> float | None:

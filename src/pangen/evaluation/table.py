@@ -12,6 +12,8 @@ BEATEN = "▾"
 SIGNS = {"exact": "", "lower bound": "≤ ", "estimate": "≈ "}
 """Before bits/dim. A lower bound of log-probability is an upper bound of bits."""
 
+SIGNS_OF_NATS = {"exact": "", "lower bound": "≥ ", "estimate": "≈ "}
+
 
 class Column(NamedTuple):
     """A column: its measure, its heading, and which way is better."""
@@ -74,6 +76,41 @@ def cell(row: dict[str, Any], column: Column) -> str:
     return _text(row, column.measure, value) + (f" {BEATEN}" if is_beaten(row, column.measure) else "")
 
 
+class Fact(NamedTuple):
+    """What is said of a model's codes: in a word or two, and how sure that is."""
+
+    name: str
+    text: str
+    detail: str
+
+
+def code_facts(latent: dict[str, Any]) -> list[Fact]:
+    """The field `latent` of a row, as it is printed."""
+    facts = []
+    for key, name, unit in (
+        ("reconstruction", "reconstruction", " nats"),
+        ("kl", "KL from the prior", " nats"),
+        ("mutual_information", "information", " nats"),
+        ("error", "round-trip error", ""),
+        ("sharpness", "round-trip sharpness", ""),
+    ):
+        found = latent.get(key, {})
+        if "value" in found:
+            detail = "[{:.4g}, {:.4g}]".format(*found["interval"])
+            more = found.get("by") or found.get("unit") or ""
+            if "at_most" in found:
+                more = f"a lower bound, which cannot exceed {found['at_most']:.2f}"
+            sign = SIGNS_OF_NATS[found.get("kind", "exact")]
+            facts.append(Fact(name, f"{sign}{found['value']:.4g}{unit}", detail + (more and f", {more}")))
+    if found := latent.get("active_units"):
+        detail = f"(variance of their mean over {found['threshold']:g})"
+        facts.append(Fact("active units", f"{found['value']} of {found['of']}", detail))
+    if found := latent.get("codebook"):
+        text = f"perplexity {found['perplexity']:.4g} of {found['size']}"
+        facts.append(Fact("codebook", text, f"({100 * found['used']:.0f} % of its entries occur)"))
+    return facts
+
+
 def is_beaten(row: dict[str, Any], measure: str) -> bool:
     """Whether a classical baseline does better."""
     beaten = row.get("beaten_by", {})
@@ -87,7 +124,7 @@ def _text(row: dict[str, Any], measure: str, value: float) -> str:
             error = row["likelihood"]["stderr"] / (math.log(2) * row["likelihood"]["dims"])
             return f"{SIGNS[row['likelihood']['kind']]}{value:.3f} ± {error:.3f}"
         case "nats":
-            sign = {"exact": "", "lower bound": "≥ ", "estimate": "≈ "}[row["likelihood"]["kind"]]
+            sign = SIGNS_OF_NATS[row["likelihood"]["kind"]]
             return f"{sign}{value:.3f} ± {row['likelihood']['stderr']:.3f}"
         case "regret":
             return f"{value:.4f} ± {row['regret']['stderr']:.4f}"

@@ -36,6 +36,20 @@ class MLP(nn.Sequential):
         super().__init__(*layers, zeroed(head) if zero else head)
 
 
+class ConditionedMLP(MLP):
+    """An MLP with a condition `(B, width)` added to what its first layer puts out.
+
+    For the embedding of a label that is what a one-hot label among the inputs would do.
+    """
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        first, *others = self
+        h = first(x) if condition is None else first(x) + condition
+        for layer in others:
+            h = layer(h)
+        return h
+
+
 class ResidualMLP(nn.Module):
     """Pre-norm residual blocks of two layers, each told the condition (He et al. 2016; Ba et al. 2016).
 

@@ -1,21 +1,27 @@
 """Networks by what they are for; the space decides what they are made of.
 
 Vectors, and images of fewer than 16 x 16 pixels, go through residual perceptrons `width` wide;
-larger images through convolutions with `width` / 16 channels at full size.
+larger images through convolutions with `width` / 16 channels at full size. An encoder and a decoder
+can be asked for a textbook's plain perceptron instead.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pangen.networks.conv import ConvDecoder, ConvEncoder, UNet
-from pangen.networks.mlp import MLP, ResidualMLP
+from pangen.networks.mlp import MLP, ConditionedMLP, ResidualMLP
 from pangen.space import Space
 
 SMALL = 16
+Network = Literal["auto", "mlp"]
+Activation = Literal["relu", "tanh", "silu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
 def convolutional(space: Space) -> bool:
@@ -47,22 +53,49 @@ class Condition(nn.Module):
         return torch.where(absent, self.table.weight, self.embed(torch.where(absent, 0.0, y)))
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Fully connected hidden layers, `depth` of them, whatever the space; none is a linear map."""
+
+    depth: int
+    activation: Activation = "relu"
+
+    @classmethod
+    def chosen(cls, network: Network, depth: int, activation: Activation) -> Plain | None:
+        """None: what the space decides."""
+        return cls(depth, activation) if network == "mlp" else None
+
+    def network(self, inputs: int, outputs: int, width: int) -> ConditionedMLP:
+        return ConditionedMLP(inputs, outputs, width, self.depth, activation=ACTIVATIONS[self.activation])
+
+    def condition(self, space: Space, outputs: int, width: int) -> Condition | None:
+        """Of the first layer; without one to tell, its bias is enough."""
+        return Condition(space, width if self.depth else outputs) if space.condition else None
+
+
 class Encoder(nn.Module):
     """Examples `(B, *shape)` and labels to `(B, outputs)`."""
 
-    def __init__(self, space: Space, outputs: int, width: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, space: Space, outputs: int, width: int, *, plain: Plain | None = None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.space = space
-        self.condition = Condition(space, width)
-        if convolutional(space):
+        self.condition = plain.condition(space, outputs, width) if plain else Condition(space, width)
+        if plain:
+            self.net = plain.network(space.dims, outputs, width)
+        elif convolutional(space):
             self.net = ConvEncoder(space.shape, outputs, width // 16, condition=width, dropout=dropout)
         else:
             self.net = ResidualMLP(space.dims, outputs, width, condition=width, dropout=dropout)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        x = 2 * x - 1 if self.space.kind == "binary" else x
+        if self.space.kind == "binary" and not isinstance(self.net, ConditionedMLP):
+            x = (
+                2 * x - 1
+            )  # no plain perceptron's: most bits of a picture are 0, and -1 saturates its first layer
         x = x if isinstance(self.net, ConvEncoder) else x.flatten(1)
-        return self.net(x, self.condition(y, len(x)))
+        return self.net(x, self.condition(y, len(x)) if self.condition else None)
 
 
 class Decoder(nn.Module):
@@ -71,19 +104,31 @@ class Decoder(nn.Module):
     Returns `(B, channels, *shape)`.
     """
 
-    def __init__(self, space: Space, inputs: int, channels: int, width: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        space: Space,
+        inputs: int,
+        channels: int,
+        width: int,
+        *,
+        plain: Plain | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.space, self.channels = space, channels
-        self.condition = Condition(space, width)
-        if convolutional(space):
+        outputs = channels * space.dims
+        self.condition = plain.condition(space, outputs, width) if plain else Condition(space, width)
+        if plain:
+            self.net = plain.network(inputs, outputs, width)
+        elif convolutional(space):
             self.net = ConvDecoder(
                 space.shape, inputs, channels * space.shape[0], width // 16, condition=width
             )
         else:
-            self.net = ResidualMLP(inputs, channels * space.dims, width, condition=width, dropout=dropout)
+            self.net = ResidualMLP(inputs, outputs, width, condition=width, dropout=dropout)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        out = self.net(z, self.condition(y, len(z)))
+        out = self.net(z, self.condition(y, len(z)) if self.condition else None)
         return out.reshape(len(z), self.channels, *self.space.shape)
 
 

@@ -1,15 +1,19 @@
-"""An alarm for likelihoods that hold on the training data alone."""
+"""Alarms at the end of a training: likelihoods that hold on the training data alone, and codes that carry nothing."""
 
 from __future__ import annotations
+
+import inspect
 
 import torch
 from torch import Tensor
 
-from pangen.capabilities import HasLogProb
+from pangen.capabilities import HasLatent, HasLogProb
 from pangen.data.batches import Batches
+from pangen.families.latent.latent import LatentModel
 from pangen.model import GenerativeModel
 from pangen.rng import generator, seed_global
 from pangen.space import Batch
+from pangen.training.codes import Use, active_units, bound, codebook_use
 
 MARGIN = 3.0
 """Spreads by which validation may be worse than training, on average."""
@@ -17,6 +21,16 @@ FAR, SHARE = 10.0, 0.01
 """A tail example lies this many spreads under the training median; this much larger a share of them is too many."""
 EXAMPLES = 128
 """Of either split, at most."""
+LEAST_ACTIVE, LEAST_KL, LEAST_USED = 0.1, 0.5, 0.1
+"""Share of a code's dimensions that move with the data, nats it carries, and perplexity over a codebook's size, under
+which codes have collapsed."""
+REMEDIES = {
+    "warmup": "raise model.warmup",
+    "free_bits": "set model.free_bits",
+    "beta": "lower model.beta",
+    "width": "give the decoder a smaller model.width",
+}
+"""Against codes that carry nothing, by the setting that a model must have."""
 
 
 def held_out_warnings(
@@ -63,3 +77,37 @@ def nats(model: HasLogProb, batch: Batch) -> Tensor:
         seed_global(device, "validation")
         found = model.log_prob(batch.x, batch.y, generator=generator(device, "validation"))
     return found.nats.double().cpu()
+
+
+def collapse_warnings(model: GenerativeModel, validation: Batches, *, examples: int) -> list[str]:
+    """What is wrong with the codes of validation examples: nothing in them, or most of a codebook unused."""
+    x, y = validation.first(min(examples, EXAMPLES))
+    with torch.no_grad():
+        if isinstance(model, LatentModel):
+            q = model.q(x, y)
+            kl = bound(model, q, x, y, generator(x.device, "collapse")).kl
+            return _collapsed(model, active_units(q.mean), float(kl.double().mean()))
+        if isinstance(model, HasLatent) and model.latent_space.kind == "tokens":
+            return _unused(model, codebook_use(model, model.encode(x, y)))
+    return []
+
+
+def _collapsed(model: LatentModel, active: Tensor, kl: float) -> list[str]:
+    if int(active.sum()) >= LEAST_ACTIVE * active.numel() and kl >= LEAST_KL:
+        return []
+    settings = inspect.signature(type(model)).parameters
+    remedies = ", ".join(text for name, text in REMEDIES.items() if name in settings)
+    return [
+        f"the posterior has collapsed: {int(active.sum())} of {active.numel()} dimensions of a code move with the "
+        f"data, and a code carries {kl:.2g} nats: {remedies} or train longer."
+    ]
+
+
+def _unused(model: HasLatent, use: Use) -> list[str]:
+    size = model.latent_space.levels
+    if use.perplexity > max(LEAST_USED * min(size, use.tokens), 1):
+        return []
+    return [
+        f"the codebook has collapsed: {100 * use.share:.0f} % of its {size} entries occur, with a perplexity of "
+        f"{use.perplexity:.3g}: raise model.dead, lower model.codes or training.lr, or train longer."
+    ]

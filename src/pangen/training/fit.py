@@ -25,7 +25,7 @@ from pangen.rng import generator, seed_global
 from pangen.run import CARD, CHECKPOINT, CODEC, RECIPE, WEIGHTS, Run, check_precision
 from pangen.space import Batch, Progress
 from pangen.threads import threads, useful_threads
-from pangen.training.alarm import held_out_warnings
+from pangen.training.alarm import collapse_warnings, held_out_warnings
 from pangen.training.budget import measure
 from pangen.training.checkpoint import load_checkpoint, save_checkpoint
 from pangen.training.diagnose import first_not_finite
@@ -192,10 +192,12 @@ class _Training:
         return {f"validation {name}": score}
 
     def look_for_trouble(self, model: GenerativeModel) -> None:
-        """Set the likelihood of validation data against that of training data, once, at the end."""
-        self.warnings = held_out_warnings(
-            model, self.train, self.validation, examples=self.settings.validation_examples, rise=self.rise
-        )
+        """Set the likelihood of validation data against that of training data, and look at codes, at the end."""
+        examples = self.settings.validation_examples
+        self.warnings = [
+            *held_out_warnings(model, self.train, self.validation, examples=examples, rise=self.rise),
+            *collapse_warnings(model, self.validation, examples=examples),
+        ]
         if self.warnings:
             step, total = self.state.step, self.settings.steps
             self.metrics.write(step, total, self.state.seconds, {"warnings": self.warnings})

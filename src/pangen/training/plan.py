@@ -45,10 +45,11 @@ def fit_model(
     check_length(steps, budget)
     entry = get(model)
     where = pick_device(device)
-    chosen = choose_codec(entry, data, conditional=conditional, name=codec)
     if resume:
         plan = _recipe_to_resume(path, model, data)
+        chosen = choose_codec(entry, data, conditional=plan.conditional, name=plan.codec["name"])
     else:
+        chosen = choose_codec(entry, data, conditional=conditional, name=codec)
         if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise PangenError(f"{path} already exists; choose another -o, or go on with --resume.")
         plan = default_recipe(entry, data, chosen, steps=steps, budget=budget, seed=seed)

@@ -20,6 +20,7 @@ from pangen.model import GenerativeModel
 from pangen.networks.bijections import actnorm, make_base
 from pangen.networks.dynamics import Dynamics
 from pangen.networks.labels import hide
+from pangen.samplers.interpolation import spherical
 from pangen.samplers.ode import DormandPrince, RungeKutta4, Solver
 from pangen.settings import Count, Natural, NonNegative, Positive, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -64,6 +65,7 @@ class FFJORD(GenerativeModel):
         self.exact, self.probes, self.unlabelled = space.dims <= exact, probes, unlabelled
         self.kinetic, self.jacobian = kinetic, jacobian
         self.base, self.standardise = make_base("normal", space.shape), actnorm(space.shape)
+        self.latent_space = Space("real", (space.dims,))
         self.f = Dynamics(space, width, depth)
         self.adaptive = DormandPrince(tolerance)
         self.fixed = RungeKutta4(train_steps) if train_steps else self.adaptive
@@ -133,6 +135,10 @@ class FFJORD(GenerativeModel):
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """x `(B, *shape)`."""
         return self.standardise.inverse(self.carry(z.view(-1, *self.space.shape), y, 0.0, 1.0))
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """On the sphere, near which normal codes lie."""
+        return spherical(a, b, t)
 
     def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
         """Noise, and the data it is carried to."""

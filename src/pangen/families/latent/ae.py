@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from pangen.errors import PangenError
-from pangen.likelihoods import likelihood
+from pangen.likelihoods import Observation, likelihood
 from pangen.model import GenerativeModel
-from pangen.networks.roles import Decoder, Encoder
+from pangen.networks.roles import Activation, Decoder, Encoder, Network, Plain
 from pangen.samplers.interpolation import straight
+from pangen.settings import Count, Natural, NonNegative
 from pangen.space import Batch, Loss, Progress, Space
 
 
@@ -25,17 +26,42 @@ class Autoencoder(GenerativeModel):
     Args:
         latent: size of the code.
         width: of both networks.
+        network: auto, residual and for images convolutional; or mlp, plain perceptrons.
+        depth: hidden layers of each mlp.
+        activation: of the mlp.
+        linear: no hidden layers at all; with observation = fixed, codes span the principal components
+            (Bourlard and Kamp 1988; Baldi and Hornik 1989).
+        observation: p(x given z) by name: bernoulli for bits; logistic, categorical, normal or fixed (a
+            normal of one scale) for grey levels; normal or fixed for real numbers. auto: the first that fits.
+        noise: what is added to x before it is encoded, to give back x without it (Vincent et al. 2008):
+            a normal's standard deviation; of bits, the share that is set to 0.
     """
 
     training_defaults: ClassVar = {"lr": 2e-3, "clip": None, "ema": 0.99}
     selection = "loss"
 
-    def __init__(self, space: Space, *, latent: int = 16, width: int = 128) -> None:
+    def __init__(
+        self,
+        space: Space,
+        *,
+        latent: Count = 16,
+        width: Count = 128,
+        network: Network = "auto",
+        depth: Natural = 1,
+        activation: Activation = "relu",
+        linear: bool = False,
+        observation: Observation = "auto",
+        noise: NonNegative = 0.0,
+    ) -> None:
         super().__init__(space)
+        if noise >= 1 and space.kind == "binary":
+            raise PangenError(f"noise = {noise} of an ae would set every bit to 0; take a share below 1.")
+        self.noise = noise
         self.latent_space = Space("real", (latent,))
-        self.likelihood = likelihood(space)
-        self.encoder = Encoder(space, latent, width)
-        self.decoder = Decoder(space, latent, self.likelihood.channels, width)
+        self.likelihood = likelihood(space, observation)
+        plain = Plain(0) if linear else Plain.chosen(network, depth, activation)
+        self.encoder = Encoder(space, latent, width, plain=plain)
+        self.decoder = Decoder(space, latent, self.likelihood.channels, width, plain=plain)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """The code `(B, latent)`."""
@@ -49,15 +75,25 @@ class Autoencoder(GenerativeModel):
         """On the straight way."""
         return straight(a, b, t)
 
+    def corrupted(self, x: Tensor) -> Tensor:
+        """x with noise."""
+        if not self.noise:
+            return x
+        if self.space.kind == "binary":
+            return x * (torch.rand_like(x) >= self.noise)
+        return x + self.noise * torch.randn_like(x)
+
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         """Reconstruction: -log p(x given f(x)), in nats."""
-        p = self.likelihood(self.decoder(self.encoder(batch.x, batch.y), batch.y))
-        return Loss(-p.log_prob(batch.x).mean())
+        x, y = batch
+        p = self.likelihood(self.decoder(self.encoder(self.corrupted(x), y), y))
+        return Loss(-p.log_prob(x).mean())
 
     def trajectory(
         self, n: int, y: Tensor | None = None, *, generator: torch.Generator, **how: Any
     ) -> Iterator[Tensor]:
         raise PangenError(
-            "an ae cannot be sampled: it has no distribution over codes; fit a vae, which has one."
+            "an ae cannot be sampled: it has no distribution over codes; fit one to the codes of its run, "
+            "`pangen fit realnvp latents:RUN`, or fit a vae, which has one."
         )
         yield  # an iterator, as every trajectory is
