@@ -242,6 +242,31 @@ class Point:
         return self.mean
 
 
+class Mixture:
+    """A mixture of normals `(K, latent)` with equal weights; `n` rows, all alike."""
+
+    def __init__(self, normals: Normal, n: int) -> None:
+        self.normals, self.n = normals, n
+
+    @property
+    def mean(self) -> Tensor:
+        return self.normals.mean.mean(0).expand(self.n, -1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log 1/K sum_k N(z; mu_k, sigma_k): the squares multiplied out, as two matrix products."""
+        centre = self.normals.mean.detach().mean(0)  # small numbers keep their digits
+        z, mu, precision = z - centre, self.normals.mean - centre, (-2 * self.normals.log_scale).exp()
+        square = z**2 @ precision.T - 2 * z @ (mu * precision).T + (mu**2 * precision).sum(1)
+        log_volume = self.normals.log_scale.sum(1) + z.shape[1] * math.log(2 * math.pi) / 2
+        return (-square / 2 - log_volume).logsumexp(1) - math.log(len(mu))
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """A component, then z from it."""
+        mu, log_scale = self.normals.mean, self.normals.log_scale
+        chosen = torch.randint(len(mu), (self.n,), generator=generator, device=mu.device)
+        return Normal(mu[chosen], log_scale[chosen]).sample(generator)
+
+
 def log_normal(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """Log-density of independent normals, summed over all dimensions but the first."""
     return _total(-(((x - mean) * torch.exp(-log_scale)) ** 2 + math.log(2 * math.pi)) / 2 - log_scale)

@@ -57,3 +57,10 @@ def chunks(n: int, size: int, device: torch.device | str, *keys: int | str) -> I
     """
     for index, start in enumerate(range(0, n, size)):
         yield Chunk(start, min(start + size, n), generator(device, *keys, index))
+
+
+def whole(start: int, size: int, n: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Indices of a chunk, which is always full: a row's last bits depend on the size of its batch."""
+    import torch
+
+    return torch.arange(start, start + size, device=device).clamp(max=n - 1)

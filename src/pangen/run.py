@@ -174,8 +174,7 @@ class Run:
         model, size = self.model, self.model.chunk
         nats, kind = [], self.codec.kind
         for start, stop, generator in rng.chunks(len(raw), size, model.device, "log_prob", seed):
-            # every chunk is full: a row's last bits depend on the size of its batch
-            index = torch.arange(start, start + size).clamp(max=len(raw) - 1)
+            index = rng.whole(start, size, len(raw))
             part = raw[index] if isinstance(raw, Tensor) else tuple(raw[i] for i in index)
             part = part.to(model.device) if isinstance(part, Tensor) else part
             noise = None if generator.device.type != "cpu" and not isinstance(part, Tensor) else generator

@@ -12,7 +12,7 @@ from pangen.errors import PangenError
 from pangen.families.autoregressive.gpt import GPT
 from pangen.families.autoregressive.made import MADE
 from pangen.networks.masked import MaskedResidual
-from pangen.networks.transformer import Block, CausalTransformer
+from pangen.networks.transformer import Attention, CausalTransformer
 from pangen.samplers.tokens import NextToken, inverse_cdf, until_end
 from pangen.space import Batch, Progress, Space, class_space
 
@@ -125,20 +125,26 @@ def test_cached_samples_are_uncached_samples(space):
     assert torch.equal(*draws)
 
 
-def test_attention_is_torchs():
-    """A block with its MLP silenced is x + MultiheadAttention(norm(x))."""
+@pytest.mark.parametrize("reads", ["itself", "its past", "a memory", "a part of a memory"])
+def test_attention_is_torchs(reads):
     torch.manual_seed(0)
-    block, oracle = Block(16, 4, 0.0), nn.MultiheadAttention(16, 4, batch_first=True)
+    ours, oracle = Attention(16, 4), nn.MultiheadAttention(16, 4, batch_first=True)
     with torch.no_grad():
-        oracle.in_proj_weight.copy_(block.qkv.weight)
-        oracle.in_proj_bias.copy_(block.qkv.bias)
-        oracle.out_proj.load_state_dict(block.project.state_dict())
-        block.narrow.weight.zero_()
-        block.narrow.bias.zero_()
-    x = torch.randn(3, 9, 16)
-    h = block.norm1(x)
+        oracle.in_proj_weight.copy_(ours.qkv.weight)
+        oracle.in_proj_bias.copy_(ours.qkv.bias.normal_())
+        oracle.out_proj.load_state_dict(ours.project.state_dict())
+    x, memory = torch.randn(3, 9, 16), torch.randn(3, 7, 16)
     future = torch.ones(9, 9, dtype=torch.bool).triu(1)
-    assert torch.allclose(block(x), x + oracle(h, h, h, attn_mask=future)[0], atol=1e-6)
+    seen = torch.arange(7) < torch.tensor([[7], [3], [1]])
+    found, expected = {
+        "itself": lambda: (ours(x), oracle(x, x, x)),
+        "its past": lambda: (ours(x, causal=True), oracle(x, x, x, attn_mask=future)),
+        "a memory": lambda: (ours(x, memory), oracle(x, memory, memory)),
+        "a part of a memory": lambda: (
+            ours(x, memory, seen[:, None, None]), oracle(x, memory, memory, key_padding_mask=~seen),
+        ),
+    }[reads]()  # fmt: skip
+    assert torch.allclose(found, expected[0], atol=1e-6)
 
 
 def test_transformer_starts_as_gpt2_does():

@@ -12,8 +12,8 @@ from pangen.errors import PangenError
 from pangen.families.latent.ae import Autoencoder
 from pangen.families.latent.iwae import IWAE
 from pangen.families.latent.vae import VAE, kl_from_standard
-from pangen.families.latent.vampprior import Mixture, VampPrior
-from pangen.likelihoods import FIXED_SCALE, Normal
+from pangen.families.latent.vampprior import VampPrior
+from pangen.likelihoods import FIXED_SCALE, Mixture, Normal
 from pangen.space import Batch, Progress, Space, class_space
 
 LAST = Progress(1, 1)

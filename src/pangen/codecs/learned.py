@@ -18,7 +18,7 @@ from pangen.codecs.codec import Codec, Encoded
 from pangen.errors import PangenError
 from pangen.likelihoods import Normal, Point
 from pangen.precision import precision
-from pangen.rng import generator
+from pangen.rng import generator, whole
 from pangen.space import Distribution, Space
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ class LearnedCodec(Codec):
         found = []
         with torch.no_grad(), precision(first.recipe.dtype):
             for start in range(0, n, size):
-                # every chunk is full: a row's last bits depend on the size of its batch
-                index = torch.arange(start, start + size, device=x.device).clamp(max=n - 1)
+                index = whole(start, size, n, x.device)
                 drawn = generator is not None and isinstance(model, HasPosterior)
                 part = model.p(z[index]).sample(generator) if drawn else model.decode(z[index])
                 found.append(part[: n - start])

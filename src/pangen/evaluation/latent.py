@@ -17,7 +17,7 @@ from pangen.evaluation.intervals import mean_interval
 from pangen.evaluation.likelihood import Examples
 from pangen.evaluation.sharpness import sharpness
 from pangen.families.latent.latent import LatentModel
-from pangen.likelihoods import Normal
+from pangen.likelihoods import Mixture, Normal
 from pangen.rng import chunks, generator
 from pangen.run import Run
 from pangen.training.codes import ACTIVE, Bound, active_units, bound, codebook_use
@@ -170,8 +170,5 @@ def mutual_information(q: Normal, z: Tensor) -> Tensor:
     and the estimate is a lower bound.
     """
     mean, log_scale, z = (t.flatten(1).double() for t in (q.mean, q.log_scale, z))
-    weight = (-2 * log_scale).exp()
-    # sum_d ((z - mean) / scale)^2, multiplied out so that pairs are matrix products
-    squares = z**2 @ weight.T - 2 * z @ (mean * weight).T + (mean**2 * weight).sum(1)
-    pairs = -squares / 2 - log_scale.sum(1)  # a constant that all share is left out
-    return pairs.diagonal() - (pairs.logsumexp(1) - math.log(len(z)))
+    q = Normal(mean, log_scale)
+    return q.log_prob(z) - Mixture(q, len(z)).log_prob(z)

@@ -8,7 +8,6 @@ be for the least of the code. Features are `(B, width)` where `size` is None, el
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +17,7 @@ from torch.nn.functional import interpolate, pixel_shuffle, silu
 
 from pangen.networks.mlp import zeroed
 from pangen.networks.roles import Condition, convolutional
+from pangen.networks.rounding import rounded
 from pangen.space import Space
 
 Size = tuple[int, int] | None
@@ -188,11 +188,6 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.b(self.dropout(silu(self.a(silu(self.norm(h))))))
-
-
-def rounded(like: Tensor, bfloat16: bool) -> AbstractContextManager:
-    """Around layers alone: sums over dimensions stay exact."""
-    return torch.autocast(like.device.type, torch.bfloat16, enabled=bfloat16)
 
 
 def _blocks(level: Level, depth: int, dropout: float) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""A causal Transformer: pre-norm blocks, learned positions left to its user, a cache as an argument."""
+"""Transformers: attention, pre-norm blocks, positions left to their user, a cache as an argument."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
+from torch.nn.functional import dropout, gelu, linear, scaled_dot_product_attention
 
 
 @dataclass
@@ -23,62 +23,105 @@ class Cache:
     seen: int = 0
 
 
-class Block(nn.Module):
-    """Causal self-attention, then an MLP, each added to what it read (Radford et al. 2019, Section 2.3)."""
+class Attention(nn.Module):
+    """Scaled dot-product attention of several heads (Vaswani et al. 2017, Eq. 1 and Section 3.2.2)."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.width, self.heads = width, heads
         self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, cache: Cache | None = None, layer: int = 0) -> Tensor:
-        """`x` `(B, T, width)`; with a cache these are the T tokens after those it has seen."""
-        q, k, v = rearrange(
-            self.qkv(self.norm1(x)), "b t (three h d) -> three b h t d", three=3, h=self.heads
-        )
-        mask = None
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """What each of `x` `(B, T, width)` reads from `memory` `(B, S, width)`, or from `x` itself.
+
+        `mask` `(B or 1, 1, T, S)` is true where it may look. `causal`: x sees itself and what is before it;
+        with a cache these are the T tokens after those it has seen.
+        """
+        if memory is None:
+            q, k, v = self.split(self.qkv(x), 3)
+        else:
+            w, b, D = self.qkv.weight, self.qkv.bias, self.width
+            (q,) = self.split(linear(x, w[:D], b[:D]), 1)
+            k, v = self.split(linear(memory, w[D:], b[D:]), 2)
         if cache is not None:
             past, now = cache.seen, cache.seen + x.shape[1]
             cache.keys[layer, :, :, past:now], cache.values[layer, :, :, past:now] = k, v
             k, v = cache.keys[layer, :, :, :now], cache.values[layer, :, :, :now]
             mask = torch.ones(x.shape[1], now, dtype=torch.bool, device=x.device).tril(past)
-        a = scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
-        x = x + dropout(self.project(rearrange(a, "b h t d -> b t (h d)")), self.dropout, self.training)
+        a = scaled_dot_product_attention(q, k, v, mask, is_causal=causal and mask is None)
+        return self.project(rearrange(a, "b h t d -> b t (h d)"))
+
+    def split(self, x: Tensor, n: int) -> Tensor:
+        """`n` tensors `(B, heads, T, head)` side by side."""
+        return rearrange(x, "b t (n h d) -> n b h t d", n=n, h=self.heads)
+
+
+class Block(nn.Module):
+    """Self-attention, then an MLP, each added to what it read (Radford et al. 2019, Section 2.3)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        cache: Cache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        """`x` `(B, T, width)`; the rest as in `Attention`."""
+        a = self.attention(self.norm1(x), None, mask, causal=causal, cache=cache, layer=layer)
+        x = x + dropout(a, self.dropout, self.training)
         h = self.narrow(gelu(self.widen(self.norm2(x))))
         return x + dropout(h, self.dropout, self.training)
 
 
-class CausalTransformer(nn.Module):
-    """Vectors `(B, T, width)` to vectors `(B, T, width)`; output t sees inputs 0 .. t.
+def start(blocks: nn.Module, depth: int) -> None:
+    """Weights from N(0, 0.02^2), those that write into the residual stream from a 1 / sqrt(2 depth) part
+    of that (Radford et al. 2019, Section 2.3)."""
+    for name, parameter in blocks.named_parameters():
+        if name.endswith(("project.weight", "narrow.weight")):
+            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * depth))
+        elif parameter.dim() == 2:
+            nn.init.normal_(parameter, std=0.02)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
 
-    Weights start from N(0, 0.02^2), those that write into the residual stream from a
-    1 / sqrt(2 depth) part of that (Radford et al. 2019, Section 2.3).
-    """
+
+class CausalTransformer(nn.Module):
+    """Vectors `(B, T, width)` to vectors `(B, T, width)`; output t sees inputs 0 .. t."""
 
     def __init__(self, width: int, depth: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        for name, parameter in self.named_parameters():
-            if name.endswith(("project.weight", "narrow.weight")):
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * depth))
-            elif parameter.dim() == 2:
-                nn.init.normal_(parameter, std=0.02)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
+        start(self, depth)
 
     def new_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for `length` tokens."""
-        scale, heads = self.norm.weight, self.blocks[0].heads
+        scale, heads = self.norm.weight, self.blocks[0].attention.heads
         shape = (len(self.blocks), batch, heads, length, len(scale) // heads)
         return Cache(scale.new_zeros(shape), scale.new_zeros(shape))
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """With a cache, `x` holds only the inputs it has not seen, and it is advanced in place."""
         for layer, block in enumerate(self.blocks):
-            x = block(x, cache, layer)
+            x = block(x, causal=True, cache=cache, layer=layer)
         if cache is not None:
             cache.seen += x.shape[1]
         return self.norm(x)

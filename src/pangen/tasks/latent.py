@@ -14,7 +14,7 @@ from pangen.capabilities import HasLatent
 from pangen.codecs import LearnedCodec
 from pangen.errors import PangenError
 from pangen.precision import precision
-from pangen.rng import chunks
+from pangen.rng import chunks, whole
 from pangen.run import Run, load_run
 from pangen.space import Space
 
@@ -30,7 +30,7 @@ def encode(run: Run | str | Path, raw: Any, y: Labels = None) -> Tensor:
     model, parts = run.model, []
     with run.computing(), torch.no_grad():
         for start, stop, noise in chunks(len(raw), model.chunk, "cpu", "encode"):
-            index = _full(start, model.chunk, len(raw))
+            index = whole(start, model.chunk, len(raw))
             part = raw[index] if isinstance(raw, Tensor) else tuple(raw[i] for i in index)
             x = run.codec.encode(part, generator=noise).x.to(model.device)
             z = model.encode(x, None if y is None else y[index].to(model.device))
@@ -46,7 +46,7 @@ def decode(run: Run | str | Path, z: Any, y: Labels = None) -> Any:
     model, parts = run.model, []
     with run.computing(), torch.no_grad():
         for start in range(0, len(z), model.chunk):
-            index = _full(start, model.chunk, len(z))
+            index = whole(start, model.chunk, len(z))
             x = model.decode(z[index].to(model.device), None if y is None else y[index].to(model.device))
             parts.append(x[: len(z) - start])
         raw = run.codec.decode(torch.cat(parts))
@@ -176,11 +176,6 @@ def _tensor(x: Any) -> Tensor:
         return x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
     except (TypeError, ValueError):
         raise PangenError("examples and codes are arrays of numbers; these are not.") from None
-
-
-def _full(start: int, size: int, n: int) -> Tensor:
-    """Indices of a chunk, which is always full: a row's last bits depend on the size of its batch."""
-    return torch.arange(start, start + size).clamp(max=n - 1)
 
 
 def _listed(shape: tuple[int, ...]) -> str:

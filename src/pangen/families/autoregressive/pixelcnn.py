@@ -8,7 +8,7 @@ head for each channel sees the channels before it. What is predicted is a distri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -18,10 +18,10 @@ from torch.nn.functional import one_hot, silu
 from pangen.errors import PangenError
 from pangen.likelihoods import Observation, likelihood
 from pangen.model import GenerativeModel
-from pangen.networks.hierarchy import rounded
 from pangen.networks.labels import hide
 from pangen.networks.pixel import Cache, ChannelHead, GatedStacks, LevelFeatures
 from pangen.networks.roles import Condition
+from pangen.networks.rounding import Precision, rounded
 from pangen.samplers.tokens import NextToken
 from pangen.settings import Count, Natural, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -55,7 +55,7 @@ class PixelCNN(GenerativeModel):
         kernel: Count = 3,
         dropout: Share = 0.1,
         observation: Observation = "auto",
-        precision: Literal["full", "bfloat16"] = "full",
+        precision: Precision = "full",
         unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space)

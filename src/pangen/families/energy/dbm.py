@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pangen.errors import PangenError
 from pangen.families.energy.energy import EnergyModel
 from pangen.model import last
+from pangen.networks.rounding import Precision
 from pangen.samplers.annealing import gibbs_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.layered import FromBaseRates, Layered, Layers, with_slopes
@@ -55,7 +56,7 @@ class DBM(EnergyModel):
         k: Count = 1,
         chains: Count = 128,
         centering: bool = True,
-        precision: Literal["full", "bfloat16"] = "full",
+        precision: Precision = "full",
         sweeps: Count = 1000,
         temperatures: Count = 1000,
         weights: Count = 64,

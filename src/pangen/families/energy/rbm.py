@@ -2,16 +2,15 @@
 
 E(v, h) = -b.t - c.h - t.W.h - log h(v), with t(v) and h(v) those of the visible units: bits,
 binomial grey levels, one-hot tokens, or Gaussian values. The class is one more visible unit, so
-that p(y given x) is exact (Larochelle and Bengio 2008). Negative samples persist from step to step
-(Tieleman 2008), at several temperatures if need be (Desjardins et al. 2010). log Z: a sum when one
-side is small, else annealed importance sampling (Salakhutdinov and Murray 2008).
+that p(y given x) is exact (Larochelle and Bengio 2008). Negative samples persist (Tieleman 2008), at several
+temperatures if need be (Desjardins et al. 2010). log Z: a sum, or annealed (Salakhutdinov and Murray 2008).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from pangen.errors import PangenError
 from pangen.families.energy.energy import EnergyModel
 from pangen.networks.labels import of_class
+from pangen.networks.rounding import Precision
 from pangen.samplers.annealing import gibbs_walk
 from pangen.samplers.bipartite import ByClass, contrast
 from pangen.samplers.diagnostics import check_gap
@@ -59,7 +59,7 @@ class RBM(EnergyModel):
         centering: bool = True,
         sparsity: Share = 0.0,
         sparsity_cost: NonNegative = 0.1,
-        precision: Literal["full", "bfloat16"] = "full",
+        precision: Precision = "full",
         sweeps: Count = 1000,
         temperatures: Count = 1000,
         weights: Count = 100,

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from pangen.families.latent.ladder import Pick, Posterior, Step, given, log_p, log_q
-from pangen.families.latent.latent import LatentModel, Precision, warmed
+from pangen.families.latent.latent import ACTIVE, LatentModel, warmed
 from pangen.likelihoods import Normal, Observation, bounded
 from pangen.networks.hierarchy import Downward, Upward, levels
+from pangen.networks.rounding import Precision
 from pangen.samplers.interpolation import spherical
 from pangen.settings import Count, NonNegative, Share
 from pangen.space import Batch, Distribution, Loss, Progress, Space
@@ -25,8 +26,6 @@ LOG_SIGMA = (-4.0, 3.0)
 """Bounds of the log standard deviation of a prior."""
 LOG_CHANGE = (-6.0, 4.0)
 """Bounds of what a posterior adds to it."""
-ACTIVE = 0.01
-"""Nats from which on a dimension of the code is in use (Burda et al. 2016, Section 5.2, by its KL)."""
 
 
 class HVAE(LatentModel):

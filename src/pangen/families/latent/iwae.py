@@ -10,9 +10,10 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pangen.families.latent.latent import OneLayer, Precision
+from pangen.families.latent.latent import OneLayer
 from pangen.likelihoods import Normal, Observation
 from pangen.networks.roles import Activation, Network, Plain
+from pangen.networks.rounding import Precision
 from pangen.settings import Count, Natural
 from pangen.space import Batch, Loss, Progress, Space
 

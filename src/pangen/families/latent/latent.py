@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +12,14 @@ from torch import Tensor
 from pangen.likelihoods import Likelihood, Normal, Observation, bounded, likelihood
 from pangen.model import GenerativeModel
 from pangen.networks.roles import Decoder, Encoder, Plain
+from pangen.networks.rounding import Precision, rounded
 from pangen.samplers.interpolation import spherical
 from pangen.space import Distribution, LogProb, Progress, Space
 
 MEMORY = 2**24
 """Numbers the decoder may put out at once when a likelihood is evaluated."""
-Precision = Literal["full", "bfloat16"]
+ACTIVE = 0.01
+"""Nats that a dimension of the code must tell of x, on average over a batch, to count as used."""
 LOG_SIGMA = (-5.0, 2.0)
 """Bounds of a posterior's log standard deviation."""
 
@@ -119,20 +120,16 @@ class OneLayer(LatentModel):
 
     def q(self, x: Tensor, y: Tensor | None = None) -> Normal:
         """q(z given x), a diagonal normal."""
-        with self.rounding():
+        with rounded(x, self.rough and self.training):
             raw = self.encoder(x, y)
         mu, log_sigma = raw.to(x.dtype).chunk(2, -1)
         return Normal(mu, bounded(log_sigma, *LOG_SIGMA))
 
     def p(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         """p(x given z)."""
-        with self.rounding():
+        with rounded(z, self.rough and self.training):
             raw = self.decoder(z, y)
         return self.likelihood(raw.to(z.dtype))
-
-    def rounding(self) -> torch.autocast:
-        """Around the networks alone: sums over dimensions stay exact."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.rough and self.training)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """log p(z) `(B,)`."""

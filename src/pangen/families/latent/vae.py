@@ -10,14 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pangen.families.latent.latent import OneLayer, Precision, warmed
+from pangen.families.latent.latent import ACTIVE, OneLayer, warmed
 from pangen.likelihoods import Normal, Observation
 from pangen.networks.roles import Activation, Network, Plain
+from pangen.networks.rounding import Precision
 from pangen.settings import Count, Natural, NonNegative, Share
 from pangen.space import Batch, Loss, Progress, Space
-
-ACTIVE = 0.01
-"""Nats that a dimension of the code must tell of x, on average over a batch, to count as used."""
 
 
 class VAE(OneLayer):
