@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from kept import trained
 from ledger import record
 
 import pangen
@@ -63,15 +63,11 @@ def main() -> None:
 
 def measured(args: argparse.Namespace, data: Data, seed: int) -> dict[str, Any]:
     """Train, or go on with, one machine, and grade it."""
-    out = Path("runs") / f"{args.recipe}-binary-mnist-{args.budget:.0f}s-{seed}"
     name, fields = RECIPES[args.recipe]
-    if not out.exists():
-        recipe = {**COMMON, **fields}  # no labels, as in the papers
-        run = pangen.fit(name, data, out=out, budget=args.budget, seed=seed, conditional=False, recipe=recipe)
-    else:
-        run = pangen.load_run(out, device="cpu")
-        if run.card["state"] != "complete":
-            run = pangen.fit(name, data, out=out, resume=True)
+    run = trained(
+        name, data, f"{args.recipe}-binary-mnist-{args.budget:.0f}s-{seed}",
+        budget=args.budget, seed=seed, conditional=False, recipe={**COMMON, **fields},  # no labels, as in the papers
+    )  # fmt: skip
     model = run.model
     model.temperatures = model.sweeps = args.temperatures
     log_z = model.partition(generator("cpu", "benchmark", seed), "ais", 100)

@@ -13,8 +13,8 @@ The bound is the mean over the first `--examples` of the test split of log 1/k s
 examples; k is 1 (the ELBO), 5000 or 1000. Every example is decoded k times, so that k = 5000 costs as
 much as 5000 passes over the split: its seconds are in the result. It runs in pieces of bounded memory.
 
-Run folders under `runs/` are kept: the same command goes on with one that was interrupted, given `--resume`, and
-grades one that is complete.
+Run folders under `runs/` are kept: the same command goes on with one that was interrupted, and grades one that is
+complete.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ import argparse
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from kept import trained
 from ledger import record
 
 import pangen
 from pangen.cli.options import seconds
 from pangen.data import Data
-from pangen.files import read_json
-from pangen.run import CARD
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ TASKS = {
         "training.weight_decay": 0.0, "training.validation_examples": 10000,
     }),
     "vae-burda": Task("vae", "mnist-binary-dynamic", 5000, {**BURDA, "model.warmup": 0.0}),
-    "iwae-burda": Task("iwae", "mnist-binary-dynamic", 5000, {**BURDA, "model.samples": 50}),
+    "iwae-burda": Task("iwae", "mnist-binary-dynamic", 5000, {**BURDA, "model.samples": 50, "model.growth": 1.0}),
     "hvae": Task("hvae", "mnist-binary-static", 1000, {
         "model.width": 512, "model.latent": 32, "model.groups": (1, 2, 3, 1), "model.free_bits": 2.0, "model.dropout": 0.1,
         "model.precision": "bfloat16", "model.k": 8,
@@ -76,7 +74,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--examples", type=int, default=10000, help="of the test split, from its first")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--resume", action="store_true", help="go on with interrupted runs")
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("FIELD", "VALUE"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -94,21 +91,10 @@ def main() -> None:
 def measured(args: argparse.Namespace, task: Task, data: Data, seed: int) -> dict[str, Any]:
     """Train, or go on with, one model, and grade it."""
     changed = "".join(f"-{name.rpartition('.')[2]}={value}" for name, value in args.set)
-    out = Path("runs") / f"{args.task}-{args.budget:.0f}s{changed}-{seed}"
-    card = out / CARD
-    if not out.exists():
-        fields = {**task.fields, **dict(args.set)}
-        run = pangen.fit(
-            task.model, data, out=out, budget=args.budget, seed=seed, conditional=False, recipe=fields
-        )
-    elif card.exists() and read_json(card)["state"] == "complete":
-        run = pangen.load_run(out, device="cpu")
-    elif args.resume:
-        run = pangen.fit(task.model, data, out=out, resume=True, conditional=False)
-    else:
-        raise SystemExit(f"{out} was interrupted; go on with --resume, or remove it.")
-    if run.card["state"] != "complete":
-        raise SystemExit(f"{out} was interrupted; go on with --resume.")
+    run = trained(
+        task.model, data, f"{args.task}-{args.budget:.0f}s{changed}-{seed}",
+        budget=args.budget, seed=seed, conditional=False, recipe={**task.fields, **dict(args.set)},
+    )  # fmt: skip
     run.model.k, began = task.k, time.perf_counter()
     nats = -run.log_prob(data.test.x[: args.examples]).nats
     took, error = time.perf_counter() - began, float(nats.std()) / len(nats) ** 0.5

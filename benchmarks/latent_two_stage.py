@@ -17,12 +17,12 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from kept import trained
 from ledger import interval, record
 
 import pangen
@@ -69,23 +69,17 @@ def main() -> None:
 
 def two_stages(data: Data, seed: int, args: argparse.Namespace) -> list[Run]:
     """Both runs, the one of the whole model last."""
-    first = trained("vqvae", data, args.budget * args.share, seed, args)
-    return [first, trained("gpt", f"latents:{first.path}", args.budget * (1 - args.share), seed, args)]
+    first = run_of("vqvae", data, args.budget * args.share, seed, args)
+    return [first, run_of("gpt", f"latents:{first.path}", args.budget * (1 - args.share), seed, args)]
 
 
 def one_stage(data: Data, seed: int, args: argparse.Namespace) -> list[Run]:
-    return [trained("vae", data, args.budget, seed, args)]
+    return [run_of("vae", data, args.budget, seed, args)]
 
 
-def trained(model: str, data: Data | str, budget: float, seed: int, args: argparse.Namespace) -> Run:
-    """Train, or go on with, one run."""
-    out = Path("runs") / f"two-stage-{args.data}-{args.budget:.0f}s-{args.share:g}-{seed}" / model
-    if not out.exists():
-        return pangen.fit(model, data, out=out, budget=budget, seed=seed, device="cpu")
-    run = pangen.load_run(out, device="cpu")
-    if run.card["state"] == "complete":
-        return run
-    return pangen.fit(model, data, out=out, device="cpu", resume=True)
+def run_of(model: str, data: Data | str, budget: float, seed: int, args: argparse.Namespace) -> Run:
+    folder = f"two-stage-{args.data}-{args.budget:.0f}s-{args.share:g}-{seed}"
+    return trained(model, data, f"{folder}/{model}", budget=budget, seed=seed)
 
 
 def measured(runs: list[Run], data: Data, seed: int, model: str) -> dict[str, Any]:
@@ -94,7 +88,7 @@ def measured(runs: list[Run], data: Data, seed: int, model: str) -> dict[str, An
     found: dict[str, Any] = dict.fromkeys(METRICS)
     found["bits_per_dim"] = judge.judge(runs[-1])["likelihood"]["bits_per_dim"]
     for metric, mean in zip(METRICS[1:], (False, True), strict=True):
-        y = runs[-1].labels(judge.samples)
+        y = runs[-1].conditions(judge.samples)
         x = samples(runs, judge.samples, y, mean=mean)
         found[metric] = judge.measure(x, y)["fidelity"]["frechet"]["value"]
     found["steps"] = [run.card["steps"] for run in runs]

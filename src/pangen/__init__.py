@@ -10,16 +10,22 @@ if TYPE_CHECKING:
     from pangen.api import (
         check,
         compare,
+        complete,
         decode,
         encode,
         evaluate,
+        fill,
         fit,
+        forecast,
         interpolate,
         load_data,
         load_run,
         log_z,
         reconstruct,
         sample,
+        score_forecasts,
+        stream,
+        translate,
     )
 
 __version__ = "0.1.0"
@@ -28,16 +34,22 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "complete",
     "decode",
     "encode",
     "evaluate",
+    "fill",
     "fit",
+    "forecast",
     "interpolate",
     "load_data",
     "load_run",
     "log_z",
     "reconstruct",
     "sample",
+    "score_forecasts",
+    "stream",
+    "translate",
 ]
 
 

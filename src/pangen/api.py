@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,20 @@ from pangen.data import load_data
 from pangen.data.given import as_data
 from pangen.evaluation import check, compare, evaluate
 from pangen.precision import Precision
-from pangen.run import Run, load_run
+from pangen.run import Given, Run, load_run
 from pangen.space import Method
-from pangen.tasks import decode, encode, interpolate, reconstruct
+from pangen.tasks import (
+    complete,
+    decode,
+    encode,
+    fill,
+    forecast,
+    interpolate,
+    reconstruct,
+    score_forecasts,
+    stream,
+    translate,
+)
 from pangen.training.fit import Report
 from pangen.training.plan import fit_model
 
@@ -75,7 +86,7 @@ def fit(
 def sample(
     run: Run | str | Path,
     n: int = 16,
-    given: int | str | Sequence[int] | None = None,
+    given: Given = None,
     *,
     seed: int = 0,
     **how: Any,
@@ -98,14 +109,20 @@ __all__ = [
     "as_data",
     "check",
     "compare",
+    "complete",
     "decode",
     "encode",
     "evaluate",
+    "fill",
     "fit",
+    "forecast",
     "interpolate",
     "load_data",
     "load_run",
     "log_z",
     "reconstruct",
     "sample",
+    "score_forecasts",
+    "stream",
+    "translate",
 ]

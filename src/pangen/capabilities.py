@@ -103,6 +103,15 @@ class HasClassifier(Protocol):
 
 
 @runtime_checkable
+class HasFeatures(Protocol):
+    """Knows what matters of an example, and can lend that to metrics."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """`(B, d)`."""
+        ...
+
+
+@runtime_checkable
 class HasNextToken(Protocol):
     """Predicts the next token from those before it."""
 
@@ -110,8 +119,32 @@ class HasNextToken(Protocol):
         """Logits `(B, levels)` of the token that follows `tokens` `(B, t)`, t >= 0, and the cache.
 
         With a cache (as returned by the call before), `tokens` still holds all tokens; only those
-        that the cache has not seen are computed.
+        that the cache has not seen are computed. A cache with a method `take(rows)`, which gives that of
+        the rows at an index, serves searches that go on from some rows and drop others.
         """
+        ...
+
+
+@runtime_checkable
+class HasMasked(Protocol):
+    """Predicts tokens from those around them."""
+
+    def masked_logits(self, tokens: Tensor, masked: Tensor) -> Tensor:
+        """Logits `(B, L, levels)` of each token given those of `tokens` `(B, L)` that are not `masked` `(B, L)`.
+
+        What stands where `masked` is true tells nothing, except that it is no end and no padding.
+        """
+        ...
+
+
+@runtime_checkable
+class HasForecast(Protocol):
+    """Continues a series."""
+
+    def follow(
+        self, past: Tensor, steps: int, y: Tensor | None = None, *, generator: torch.Generator
+    ) -> Tensor:
+        """One draw `(B, C, steps)` of what follows each `past` `(B, C, t)`, t >= 0."""
         ...
 
 
@@ -143,7 +176,10 @@ CAPABILITIES: dict[str, type] = {
     "energy": HasEnergy,
     "partition": HasPartition,
     "classifier": HasClassifier,
+    "features": HasFeatures,
     "next_token": HasNextToken,
+    "masked": HasMasked,
+    "forecast": HasForecast,
     "critic": HasCritic,
     "closed_form": HasClosedForm,
 }

@@ -17,7 +17,15 @@ CODEC_SPACES = {
     "levels": ("binary images", "grey and colour images"),
     "dequantise": ("binary images", "grey and colour images"),
     "standardise": ("vectors",),
+    "scale": ("series of one column",),
+    "quantise": ("series",),
     "characters": ("text",),
+    "bytes": ("text",),
+    "bpe": ("text",),
+    "words": ("text",),
+    "mulaw": ("sound",),
+    "character-pairs": ("pairs of texts",),
+    "bpe-pairs": ("pairs of texts",),
 }
 """What each codec accepts, in a user's words."""
 

@@ -78,25 +78,23 @@ class GenerativeModel(nn.Module):
     ) -> Iterator[Tensor]:
         """States on the way to `n` samples, each `(n, *space.shape)`; the last is the sample.
 
-        All noise comes from `generator`, drawn for all `n` examples at full length. `y` `(n,)`
-        holds conditions, the null index where there is none. `how` are keyword-only settings.
+        All noise comes from `generator`, drawn for all `n` examples at full length. `y`
+        `(n, *condition.shape)` holds conditions, the null one where there is none. `how` are
+        keyword-only settings.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no `trajectory`")
 
     @final
     def sample(self, n: int, y: Tensor | None = None, *, seed: int = 0, **how: Any) -> Tensor:
         """Draw `n` samples `(n, *space.shape)`; the i-th is a function of (seed, i, y[i]) alone."""
-        null = torch.full((self.chunk,), self.space.classes, device=self.device)
         was_training = self.training
         self.eval()
         try:
             parts = []
             for start, stop, generator in chunks(n, self.chunk, self.device, "sample", seed):
-                condition = None
-                if self.space.condition is not None:
-                    condition = null.clone()
-                    if y is not None:
-                        condition[: stop - start] = y[start:stop].to(self.device)
+                condition = self.space.no_condition(self.chunk, self.device)
+                if condition is not None and y is not None:
+                    condition[: stop - start] = y[start:stop].to(self.device)
                 states = self.trajectory(self.chunk, condition, generator=generator, **how)
                 parts.append(last(states)[: stop - start])
             return torch.cat(parts) if parts else torch.empty(0, *self.space.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pangen import rng
-from pangen.capabilities import HasClassifier, HasLatent, HasLogProb, HasPartition
+from pangen.capabilities import HasClassifier, HasFeatures, HasLatent, HasLogProb, HasPartition
 from pangen.codecs import Codec, codec_from_json
 from pangen.errors import PangenError, unknown
 from pangen.files import make_folder, read_json, read_tensors, write_json, write_tensors
@@ -26,6 +26,9 @@ from pangen.threads import threads
 
 RECIPE, CODEC, CARD = "recipe.json", "codec.json", "card.json"
 WEIGHTS, CHECKPOINT, METRICS = "weights.safetensors", "checkpoint.safetensors", "metrics.jsonl"
+
+Given = int | str | Sequence[int] | Sequence[str] | Tensor | None
+"""What examples are given: a class or a text for all of them, or one for each; None: not told."""
 
 
 @dataclass
@@ -43,13 +46,12 @@ class Run:
     def entry(self) -> Entry:
         return get(self.recipe.model["name"])
 
-    def sample(
-        self, n: int, given: int | str | Sequence[int] | Tensor | None = None, *, seed: int = 0, **how: Any
-    ) -> Any:
+    def sample(self, n: int, given: Given = None, *, seed: int = 0, **how: Any) -> Any:
         """Draw `n` raw examples; the i-th is a function of (seed, i, given) alone.
 
-        `given`: a class name or index, or one index for each sample; None draws classes as often
-        as the training data has them. `how` goes to the model's `trajectory`.
+        `given`: a class name or index, or one index for each sample; of a model of texts that answer to
+        others a text, or one for each. None draws conditions as often as the training data has them. `how`
+        goes to the model's `trajectory`.
         """
         if not self.entry.samples:
             raise PangenError(
@@ -58,9 +60,9 @@ class Run:
         if n < 1:
             raise PangenError(f"cannot draw {n} samples; ask for at least 1.")
         self._check_memory(n)
-        y = self.labels(n, given, seed=seed)
+        y = self.conditions(n, given, seed=seed)
         with self.computing():
-            x = self.model.sample(n, y, seed=seed, **how)
+            x = self.model.sample(n, self.codec.encode_condition(y), seed=seed, **how)
             raw = self.codec.decode(x, generator=rng.generator(x.device, "decode", seed))
         return raw.cpu() if isinstance(raw, Tensor) else raw
 
@@ -89,24 +91,31 @@ class Run:
         with threads(self.card.get("threads")), precision(self.recipe.dtype):
             yield
 
-    def labels(
-        self, n: int, given: int | str | Sequence[int] | Tensor | None = None, *, seed: int = 0
-    ) -> Tensor | None:
-        """Class indices `(n,)` for `n` samples; None for a model without classes."""
-        names = self.codec.labels
-        if not names:
+    def conditions(self, n: int, given: Given = None, *, seed: int = 0) -> Any:
+        """Raw conditions for `n` samples, class indices `(n,)` or n texts; None for a model without."""
+        if self.codec.condition is None:
             if given is not None:
                 raise PangenError(f"this {self.entry.name} was trained without labels; leave out --given.")
             return None
         if given is None:
-            prior = self.codec.label_log_prior.exp()
+            drawn = rng.chunks(n, self.model.chunk, "cpu", "labels", seed)
             parts = [
-                torch.multinomial(prior, self.model.chunk, replacement=True, generator=generator)[
-                    : stop - start
-                ]
-                for start, stop, generator in rng.chunks(n, self.model.chunk, "cpu", "labels", seed)
+                self.codec.draw_conditions(self.model.chunk, generator)[: stop - start]
+                for start, stop, generator in drawn
             ]
-            return torch.cat(parts)
+            return torch.cat(parts) if isinstance(parts[0], Tensor) else sum(parts, ())
+        return self._classes(n, given) if self.codec.labels else self._texts(n, given)
+
+    def _texts(self, n: int, given: Given) -> tuple[str, ...]:
+        texts = (given,) * n if isinstance(given, str) else given
+        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+            raise PangenError(f"this {self.entry.name} answers to texts: give one, or one for each sample.")
+        if len(texts) != n:
+            raise PangenError(f"{len(texts)} texts do not fit {n} examples; give one for each.")
+        return tuple(texts)
+
+    def _classes(self, n: int, given: Given) -> Tensor:
+        names = self.codec.labels
         if isinstance(given, str):
             if given not in names:
                 raise unknown("label", given, names)
@@ -116,22 +125,31 @@ class Run:
             raise PangenError(f"label {given} is out of range: there are {len(names)}, {', '.join(names)}.")
         return y
 
-    def log_prob(self, raw: Any, y: Tensor | None = None, *, seed: int = 0) -> LogProb:
+    def log_prob(self, raw: Any, y: Given = None, *, seed: int = 0) -> LogProb:
         """log p in nats `(N,)` of raw data in raw units, with the codec's volume.
 
-        With `y`, log p(x given y). Without, log p(x): for a conditional model that is
+        With `y`, log p(x given y). Without, log p(x): for a model that is told classes that is
         logsumexp over y of log p(y) + log p(x given y), p(y) from the training split.
         """
         self._check_likelihood()
-        if y is not None and not self.codec.labels:
-            raise PangenError(
-                f"this {self.entry.name} was trained without labels; it has no log p(x given y)."
-            )
+        if y is None and self.answers:
+            raise PangenError(f"{self.entry.name} models texts that answer to others: pass those as y.")
+        if y is not None:
+            if self.codec.condition is None:
+                raise PangenError(
+                    f"this {self.entry.name} was trained without labels; it has no log p(x given y)."
+                )
+            y = self.conditions(len(raw), y)
         if y is None and self.codec.labels:
             joint = self.joint_log_prob(raw, seed=seed)
             return LogProb(joint.nats.logsumexp(1), joint.kind)
         with self.computing():
             return self._log_prob(raw, y, seed)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the model knows x given y alone, there being no sum over all y."""
+        return self.codec.condition is not None and not self.codec.labels
 
     def joint_log_prob(self, raw: Any, *, seed: int = 0) -> LogProb:
         """log p(y) + log p(x given y) of raw data with every label, in nats `(N, labels)`."""
@@ -147,11 +165,21 @@ class Run:
             raise PangenError(f"this {self.entry.name} was trained without labels; it knows no classes.")
         if not isinstance(self.model, HasClassifier):
             return self.joint_log_prob(raw, seed=seed).nats.log_softmax(1)
+        return self._of_each(self.model.classify, raw, "classify", seed)
+
+    def features(self, raw: Any, *, seed: int = 0) -> Tensor:
+        """What the model knows of raw data `(N, d)`, for metrics and for models of other things."""
+        if not isinstance(self.model, HasFeatures):
+            raise PangenError(f"{self.entry.name} gives no features; take a vit or a cnn.")
+        return self._of_each(self.model.features, raw, "features", seed)
+
+    def _of_each(self, what: Callable[[Tensor], Tensor], raw: Any, name: str, seed: int) -> Tensor:
+        """A function of encoded examples `(B, *shape)`, of all of them, as float64."""
         parts = []
         with self.computing(), torch.no_grad():
-            for start, stop, generator in rng.chunks(len(raw), self.model.chunk, "cpu", "classify", seed):
+            for start, stop, generator in rng.chunks(len(raw), self.model.chunk, "cpu", name, seed):
                 x = self.codec.encode(raw[start:stop], generator=generator).x
-                parts.append(self.model.classify(x.to(self.model.device)).double().cpu())
+                parts.append(what(x.to(self.model.device)).double().cpu())
         return torch.cat(parts)
 
     def log_z(self, method: Method | None = None, *, chains: int = 0, seed: int = 0) -> LogZ:
@@ -170,8 +198,9 @@ class Run:
             found = self.model.partition(rng.generator(self.model.device, "log z", seed), method, chains)
         return LogZ(*(end.double().logsumexp(0) for end in found[:3]), found.method)
 
-    def _log_prob(self, raw: Any, y: Tensor | None, seed: int) -> LogProb:
+    def _log_prob(self, raw: Any, y: Any, seed: int) -> LogProb:
         model, size = self.model, self.model.chunk
+        y = None if y is None else self.codec.encode_condition(y)
         nats, kind = [], self.codec.kind
         for start, stop, generator in rng.chunks(len(raw), size, model.device, "log_prob", seed):
             index = rng.whole(start, size, len(raw))

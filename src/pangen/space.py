@@ -24,7 +24,8 @@ class Space:
     from -1 to 1, as grey levels are; a likelihood over it is a probability, not a density.
 
     `shape`: `(C, H, W)` for images, `(D,)` for vectors, `(L,)` for sequences of tokens,
-    `()` for a single value such as a class.
+    `()` for a single value such as a class. The index `levels` is no token: it pads a sequence that goes on
+    behind what is known of it, and counts for nothing.
     """
 
     kind: Kind
@@ -33,7 +34,7 @@ class Space:
     end: int | None = None
     """Token that ends a sequence of at most `shape[0]` tokens, and pads it; None: fixed length."""
     condition: Space | None = None
-    """The space of `y`; a class is a token of shape `()`, its null index is `condition.levels`."""
+    """The space of `y`: a class is a token of shape `()`, a text tokens `(S,)`, a vector real numbers `(d,)`."""
 
     @property
     def dims(self) -> int:
@@ -50,8 +51,21 @@ class Space:
 
     @property
     def classes(self) -> int:
-        """Number of classes of the condition; 0 when there is none."""
-        return self.condition.levels if self.condition else 0
+        """Number of classes, where the condition is one; else 0."""
+        return self.condition.levels if self.condition and self.condition.shape == () else 0
+
+    def no_condition(self, n: int, device: torch.device | str = "cpu") -> Tensor | None:
+        """The null condition `(n, *condition.shape)`: the class after the last, an empty text, NaN.
+
+        None where models are not conditional.
+        """
+        import torch
+
+        y = self.condition
+        if y is None:
+            return None
+        null = math.nan if y.kind != "tokens" else y.levels if y.end is None else y.end
+        return torch.full((n, *y.shape), null, device=device)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,7 +88,7 @@ def class_space(classes: int) -> Space:
 
 
 class Batch(NamedTuple):
-    """Examples `x` of shape `(B, *space.shape)` and, for conditional spaces, their `y` `(B,)`."""
+    """Examples `x` `(B, *space.shape)` and, for conditional spaces, `y` `(B, *space.condition.shape)`."""
 
     x: Tensor
     y: Tensor | None = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
 from pangen.codecs import CODECS, Codec, choose_codec
+from pangen.codecs.pairs import Pairs
 from pangen.data import Data, Split
+from pangen.data.series import Clock, Series, series_data
 from pangen.recipes import DataSpec, Recipe, Training, settings_of
 from pangen.registry import Entry, entries
 
@@ -27,7 +30,11 @@ SMALL = {
     "weights": 8,
     "samples": 3,
     "pseudo_inputs": 6,
+    "skip": 16,
+    "dilations": 2,
 }
+
+SMALL_CODEC = {"vocabulary": 258}
 
 
 def _images(n: int, shape: tuple[int, ...], levels: int, generator: torch.Generator) -> Split:
@@ -50,6 +57,32 @@ def _text(n: int, window: int, generator: torch.Generator) -> Split:
     return Split(tuple(("abcde" * 4)[s : s + (window or m)] for s, m in zip(starts, lengths, strict=True)))
 
 
+def _series(name: str, columns: int, window: int, generator: torch.Generator) -> Data:
+    """Seasons of four steps, a walk, and noise."""
+    steps = torch.arange(400)
+    walk = 0.1 * torch.randn(columns, 400, generator=generator).cumsum(1)
+    values = torch.sin(math.pi * steps / 2) + walk + 0.2 * torch.randn(columns, 400, generator=generator)
+    names = tuple(f"column {i}" for i in range(columns))
+    return series_data(name, Series(values, names, Clock()), window)
+
+
+def _pairs(n: int, generator: torch.Generator) -> Split:
+    """Each text is another backwards."""
+    y = _text(n, 0, generator).x
+    return Split(tuple(text[::-1] for text in y), y)
+
+
+def _sound(n: int, window: int, generator: torch.Generator) -> Split:
+    """Each class is a pitch; clips start anywhere in their wave."""
+    y = torch.randint(len(CLASSES), (n,), generator=generator)
+    phase = torch.rand(n, generator=generator).tolist()
+    lengths = torch.randint(3, 16, (n,), generator=generator).tolist()
+    waves = zip(y.tolist(), phase, lengths, strict=True)
+    return Split(
+        tuple((torch.arange(window or m) * (0.3 + 0.3 * c) + 6 * p).sin() / 2 for c, p, m in waves), y
+    )
+
+
 @cache
 def data(name: str) -> Data:
     """160 training and 40 validation and test examples."""
@@ -61,8 +94,18 @@ def data(name: str) -> Data:
             return Data(name, "image", *parts, levels=int(levels), labels=CLASSES)
         case ["vector", dims]:
             return Data(name, "vector", *[_vectors(n, int(dims), generator) for n in sizes], labels=CLASSES)
+        case ["sound", window]:
+            return Data(
+                name, "sound", *[_sound(n, int(window), generator) for n in sizes], window=int(window), rate=8000,
+                labels=CLASSES,
+            )  # fmt: skip
         case ["text", window]:
             return Data(name, "text", *[_text(n, int(window), generator) for n in sizes], window=int(window))
+        case ["pairs"]:
+            return Data(name, "text", *[_pairs(n, generator) for n in sizes])
+        case ["series", shape]:
+            columns, window = map(int, shape.split("x"))
+            return _series(name, columns, window, generator)
     raise ValueError(name)
 
 
@@ -75,6 +118,11 @@ DATA = (
     "vector-5",
     "text-12",
     "text-0",
+    "series-1x12",
+    "series-2x6",
+    "sound-12",
+    "sound-0",
+    "pairs",
 )
 
 
@@ -95,7 +143,12 @@ class Case:
 
     @property
     def codec(self) -> Codec:
-        return choose_codec(self.entry, self.data, name=self.codec_name)
+        return choose_codec(self.entry, self.data, name=self.codec_name, settings=self.codec_settings)
+
+    @property
+    def codec_settings(self) -> dict[str, int]:
+        """Small ones, of those that the codec has."""
+        return {k: v for k, v in SMALL_CODEC.items() if k in CODECS[self.codec_name].settings()}
 
     def recipe(self, steps: int = 40, **training: object) -> Recipe:
         known = settings_of(self.entry.name).__dataclass_fields__
@@ -103,7 +156,7 @@ class Case:
         return Recipe.from_json(
             {
                 "data": DataSpec(name=self.data_name),
-                "codec": {"name": self.codec_name},
+                "codec": {"name": self.codec_name, **self.codec_settings},
                 "model": {"name": self.entry.name, **{k: v for k, v in SMALL.items() if k in known}},
                 "training": Training(
                     **{**defaults, "steps": steps, "batch": 32, "validations": 2, "warmup": 0, **training}
@@ -120,6 +173,7 @@ CASES = [
     for codec in entry.codecs
     for name in DATA
     if CODECS[codec].applies(data(name))
+    and (name != "pairs" or issubclass(CODECS[codec], Pairs))
     and not (name == "image-1x17x16-3" and entry.family in ("autoregressive", "classical"))
     and not (name == "image-1x17x16-3" and entry.family == "flow" and codec == "grid")
 ]

@@ -13,6 +13,7 @@ from cases import CASES, ONE_EACH, Case
 from pangen.capabilities import CAPABILITIES, HasClosedForm, HasDenoiser, HasLatent, HasLogProb
 from pangen.data.batches import Batches
 from pangen.errors import PangenError
+from pangen.evaluation.likelihood import Examples
 from pangen.recipes import Recipe, build_model, settings_of
 from pangen.registry import entries
 from pangen.run import Run, load_run
@@ -33,11 +34,17 @@ def encoded(case: Case, n: int = 8) -> Batch:
     return Batches(case.data.test, case.codec, n, 0, "cpu").first(n)
 
 
+def held_out(case: Case, n: int) -> Examples:
+    """Raw examples, and what likelihoods cannot do without."""
+    raw, y = case.data.test.first(n).all()
+    return Examples(raw, y if trained(case).answers else None)
+
+
 @sampling
 def test_samples_are_raw_data(case):
     """Right shape and type, inside the domain, and the codec can read them back."""
     run = trained(case)
-    x = run.model.sample(5, run.labels(5), seed=3)
+    x = run.model.sample(5, run.codec.encode_condition(run.conditions(5)), seed=3)
     assert x.shape == (5, *run.codec.space.shape)
     assert x.dtype == (torch.int64 if run.codec.space.kind == "tokens" else torch.float32)
     assert x.float().isfinite().all()
@@ -47,8 +54,12 @@ def test_samples_are_raw_data(case):
         assert raw.dtype == torch.uint8
         assert raw.shape == (5, *case.data.shape)
         assert int(raw.max()) < case.data.levels
+    if case.data.modality == "sound":
+        assert all(clip.dtype == torch.float32 and bool((clip.abs() <= 1).all()) for clip in raw)
     if case.data.modality == "text":
-        assert set("".join(raw)) <= set(run.codec.alphabet + "\ufffd")
+        assert all(isinstance(text, str) for text in raw)
+        if case.codec_name == "characters":
+            assert set("".join(raw)) <= set(run.codec.alphabet + "\ufffd")
 
 
 @sampling
@@ -56,14 +67,16 @@ def test_sample_i_depends_on_seed_and_i_alone(case):
     """The first 3 of 19 samples, over three chunks, are the 3 samples; another seed gives others."""
     run = trained(case)
     few, many, again = run.sample(3, seed=1), run.sample(19, seed=1), run.sample(19, seed=1)
-    if isinstance(few, torch.Tensor):
-        assert torch.equal(few, many[:3])
-        assert torch.equal(many, again)
-        assert not torch.equal(many, run.sample(19, seed=2))
-    else:
-        assert few == many[:3]
-        assert many == again
-        assert many != run.sample(19, seed=2)
+    assert same(few, many[:3])
+    assert same(many, again)
+    assert not same(many, run.sample(19, seed=2))
+
+
+def same(a, b) -> bool:
+    """Whether raw examples are equal: a tensor, or a tuple of texts or of clips."""
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 @pytest.mark.parametrize("case", [c for c in ONE_EACH if c.entry.samples and c.recipe().conditional], ids=str)
@@ -71,7 +84,7 @@ def test_given_labels_reach_the_samples_they_are_given_to(case):
     """Sample i changes with its own label's neighbours not at all."""
     run = trained(case)
     a, b = run.sample(4, [0, 1, 2, 0], seed=1), run.sample(4, [0, 2, 1, 1], seed=1)
-    assert torch.equal(a[0], b[0]) if isinstance(a, torch.Tensor) else a[0] == b[0]
+    assert same(a[0], b[0])
     with pytest.raises(PangenError, match="unknown label"):
         run.sample(1, "nobody")
 
@@ -166,11 +179,10 @@ def test_saved_and_loaded_is_the_same_model(case, tmp_path):
     assert again.codec == run.codec
     assert again.codec.space == run.codec.space
     if case.entry.samples:
-        a, b = run.sample(4, seed=5), again.sample(4, seed=5)
-        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        assert same(run.sample(4, seed=5), again.sample(4, seed=5))
     if isinstance(run.model, HasLogProb):
-        raw = case.data.test.first(5).all()[0]
-        assert torch.equal(run.log_prob(raw).nats, again.log_prob(raw).nats)
+        told = held_out(case, 5)
+        assert torch.equal(run.log_prob(*told).nats, again.log_prob(*told).nats)
 
 
 @one_each
@@ -233,11 +245,26 @@ def test_every_declared_capability_works(case):
                     assert torch.allclose(log_p.logsumexp(1), torch.zeros(len(x)), atol=1e-4)
             case "next_token":
                 tokens = x.flatten(1)
-                logits, cache = model.next_logits(tokens[:, :3], None, y)
+                t = min(3, tokens.shape[1] - 2)
+                logits, cache = model.next_logits(tokens[:, :t], None, y)
                 assert logits.shape == (len(x), run.codec.space.levels)
-                following, _ = model.next_logits(tokens[:, :4], cache, y)
-                whole, _ = model.next_logits(tokens[:, :4], None, y)
+                following, _ = model.next_logits(tokens[:, : t + 1], cache, y)
+                whole, _ = model.next_logits(tokens[:, : t + 1], None, y)
                 assert torch.allclose(following, whole, atol=1e-4)
+            case "masked":
+                masked = torch.zeros_like(x, dtype=torch.bool)
+                masked[:, 0] = True
+                logits = model.masked_logits(x, masked)
+                assert logits.shape == (*x.shape, run.codec.space.levels)
+                hidden = model.masked_logits(torch.where(masked, (x + 1) % 2, x), masked)
+                assert torch.equal(logits, hidden)
+            case "forecast":
+                past = x[:, :, :5]
+                paths = [
+                    model.follow(past[:n], 4, generator=torch.Generator().manual_seed(0)) for n in (8, 8)
+                ]
+                assert paths[0].shape == (8, *x.shape[1:-1], 4)
+                assert torch.equal(*paths)
             case "critic":
                 assert model.critic(x, y).shape == (len(x),)
             case "closed_form":
@@ -249,14 +276,14 @@ def test_every_declared_capability_works(case):
 def test_density_is_what_the_card_says(case):
     """An implicit model has no log_prob, gives a reason, and refuses in one sentence."""
     run = trained(case)
-    raw = case.data.test.first(3).all()[0]
+    told = held_out(case, 3)
     if case.entry.density == "none":
         assert not isinstance(run.model, HasLogProb)
         assert case.entry.reason
         with pytest.raises(PangenError, match="has no likelihood"):
-            run.log_prob(raw)
+            run.log_prob(*told)
     else:
-        assert run.log_prob(raw).kind == weaker(run.log_prob(raw).kind, run.codec.kind)
+        assert run.log_prob(*told).kind == weaker(run.log_prob(*told).kind, run.codec.kind)
 
 
 @every_case
@@ -264,8 +291,8 @@ def test_likelihood_does_not_depend_on_what_else_is_asked(case):
     """The first rows of many have the likelihood they have alone, chunks or not."""
     run = trained(case)
     if isinstance(run.model, HasLogProb):
-        raw = case.data.test.first(13).all()[0]
-        assert torch.equal(run.log_prob(raw[:5]).nats, run.log_prob(raw).nats[:5])
+        few, many = held_out(case, 5), held_out(case, 13)
+        assert torch.equal(run.log_prob(*few).nats, run.log_prob(*many).nats[:5])
 
 
 def test_names_are_unique_and_cards_complete():

@@ -193,11 +193,14 @@ def test_descriptions_agree_with_the_catalogue(name):
     kind = (
         "binary images"
         if binary
-        else {"image": "images", "vector": "vectors", "text": "text"}[facts["modality"]]
+        else {"image": "images", "vector": "vectors", "text": "text", "series": "series"}[facts["modality"]]
     )
+    kind = "pairs of texts" if "source lengths" in facts else kind
     assert KNOWN[name].kind == kind
     spaces = {
         "images": {"grey and colour images"},
+        "series": {"series", "series of one column"},
+        "pairs of texts": {"pairs of texts", "text"},
     }.get(kind, {kind})
     assert facts["models"] == [e.name for e in entries().values() if spaces & set(e.spaces)]
     assert ("entropy" in facts) == (KNOWN[name].source == "known truth")

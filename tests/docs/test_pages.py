@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import soundfile
 from generate import ROOT, generated, pages
 from PIL import Image
 
@@ -63,6 +64,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "table.csv").write_text("height,weight,kind\n" + "\n".join(rows) + "\n")
     (tmp_path / "book.txt").write_text("It was the best of times, it was the worst of times. " * 40)
     (tmp_path / "names.txt").write_text("\n".join(["anna", "ben", "clara", "dora"] * 10) + "\n")
+    for i in range(40):
+        path = tmp_path / "clips" / ("high", "low")[i % 2] / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.5 * np.sin(np.arange(100 + i) * (0.8, 0.2)[i % 2]), 8000)
+    soundfile.write(tmp_path / "long.wav", 0.1 * rng.normal(size=4800).clip(-9, 9), 8000)
+    months = [
+        f"{2000 + i // 12}-{i % 12 + 1:02},{10 + i % 12 + i / 10 + rng.normal():.2f},{i}" for i in range(130)
+    ]
+    (tmp_path / "sales.csv").write_text("month,sales,other\n" + "\n".join(months) + "\n")
     registry.entries.cache_clear()
     before = set(sys.modules)
     yield tmp_path

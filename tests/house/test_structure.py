@@ -29,7 +29,7 @@ OUTSIDE = {
     "functools",
     "__future__",
 }
-BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}}
+BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}, "arima.py": {"statsmodels"}}
 """The one third-party library that a family's file may import, lazily."""
 
 LAYERS = ("errors", "settings", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",

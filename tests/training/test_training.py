@@ -127,6 +127,8 @@ def test_rates():
     assert rate(Progress(10, 110), cosine) == pytest.approx(2.0)
     assert rate(Progress(60, 110), cosine) == pytest.approx(1.0)
     assert rate(Progress(55, 110), Training(lr=2.0, schedule="linear")) == pytest.approx(1.0)
+    assert rate(Progress(60, 110), Training(lr=2.0, warmup=10, final=0.1)) == pytest.approx(1.1)
+    assert rate(Progress(110, 110), Training(lr=2.0, warmup=10, final=0.1)) == pytest.approx(0.2)
     assert rate(Progress(99, 110), Training(lr=2.0, schedule="constant")) == 2.0
 
 

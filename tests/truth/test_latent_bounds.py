@@ -234,3 +234,18 @@ def test_images_of_any_size_and_every_likelihood(shape, observation):
     assert loss.isfinite()
     assert next(model.trajectory(2, generator=torch.Generator())).shape == x.shape
     assert model.eval().log_prob(x, generator=torch.Generator()).nats.shape == (2,)
+
+
+def test_importance_samples_grow_so_that_each_doubling_takes_as_long():
+    """From 1 to all; of the time of training, counted in samples decoded, each of nine doublings takes a ninth."""
+    model, total = IWAE(SPACE, latent=2, width=8, samples=512, growth=1.0), 100_000
+    k = torch.tensor([model.grown(Progress(step, total)) for step in range(total)], dtype=torch.float64)
+    assert k[0] == 1
+    assert k[-1] > 500
+    assert (k[1:] >= k[:-1]).all()
+    for low in (8, 16, 32, 64, 128):
+        share = float(k[(k >= low) & (k < 2 * low)].sum() / k.sum())
+        assert abs(share * 9 - 1) < 0.08  # whole numbers alone: 15.5 / 7.5 for 16 / 8 is 5 % more
+    half = IWAE(SPACE, latent=2, width=8, samples=32, growth=0.5)
+    assert half.grown(Progress(50, 100)) == 32
+    assert IWAE(SPACE, latent=2, width=8, samples=32).grown(Progress(0, 100)) == 32

@@ -37,6 +37,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--redo", action="store_true", help="train again what is there, with its recorded steps"
     )
+    parser.add_argument(
+        "--features", metavar="RUN", help="a vit or cnn whose features samples are compared in"
+    )
     add_json(parser)
     add_machine(parser)
     add_data(parser)
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 out=out,
                 redo=args.redo,
                 device=args.device,
+                features=args.features,
                 report=bar,
             )
     except KeyboardInterrupt:

@@ -27,7 +27,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument("path", metavar="RUN", help="the folder of a run whose model has codes")
     parser.add_argument("codes", metavar="CODES", help="an .npy file, as `pangen encode` writes it")
     add_given(parser)
-    parser.add_argument("-o", "--out", metavar="FILE", help=".png a picture, .npy the raw array, .txt text")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help=".png a picture, .npy the raw array, .txt text, .wav sound"
+    )
     add_json(parser)
     add_machine(parser)
     parser.set_defaults(run=run)

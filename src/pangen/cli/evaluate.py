@@ -34,6 +34,9 @@ def add(subparsers: Any) -> None:
         metavar="NAME",
         help="train, validation or test (test)",
     )
+    parser.add_argument(
+        "--features", metavar="RUN", help="a vit or cnn whose features samples are compared in"
+    )
     add_seed(parser, "the samples it is judged by")
     add_json(parser)
     add_machine(parser)
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr):
         found = load_run(args.path, device=args.device)
         data = load_data(args.data, **options) if args.data else None
-        result = evaluate(found, data, split=args.split, seed=args.seed or 0)
+        result = evaluate(found, data, split=args.split, seed=args.seed or 0, features=args.features)
     if args.json:
         print_json(result)
     else:

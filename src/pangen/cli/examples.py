@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
     from pangen.run import Run
 
-ENDINGS = {".png": "a picture", ".npy": "an array", ".txt": "text"}
+ENDINGS = {".png": "a picture", ".npy": "an array", ".txt": "text", ".wav": "sound"}
 SPLITS = ("train", "validation", "test", "all")
 RAMP = " .:-=+*#%@"
 """Characters from dark to bright."""
+HEIGHTS = " ▁▂▃▄▅▆▇█"
+"""Characters from silent to loud."""
 
 
 def add_examples(parser: argparse.ArgumentParser) -> None:
@@ -136,11 +139,15 @@ def _picture(run: Run, path: Path) -> Any:
 
 
 def preview(x: Tensor | tuple[str, ...], codec: Any) -> str:
-    """Text and numbers as they are; images as a row of characters for each row of pixels."""
+    """Text and numbers as they are; images as a row of characters for each row of pixels; sound by its loudness."""
+    if codec.outer.name == "mulaw":
+        return "\n".join(_envelope(clip, codec.outer.rate) for clip in x)
     if isinstance(x, tuple):
         return "\n".join(x) if codec.outer.lines else "\n\n".join(x)
     if x.ndim == 2:
         return "\n".join(" ".join(f"{v:.6g}" for v in row) for row in x.tolist())
+    if x.ndim == 3:  # windows of a series, a line for each column
+        return "\n\n".join(preview(window, codec) for window in x)
     step = max(-(-x.shape[-1] // 32), 1)
     grey = x[:, :, ::step, ::step].float().mean(1) / (codec.outer.levels - 1)
     shade = (grey * (len(RAMP) - 1)).round().long()
@@ -152,6 +159,15 @@ def preview(x: Tensor | tuple[str, ...], codec: Any) -> str:
             "\n".join("  ".join("".join(RAMP[v] * 2 for v in line) for line in row) for row in rows)
         )
     return "\n\n".join(blocks)
+
+
+def _envelope(clip: Tensor, rate: int) -> str:
+    """How long a clip is, how loud at most, and how loud in each of at most 60 parts, in steps of 6 dB."""
+    parts = [float(part.abs().max()) for part in clip.chunk(60)] if len(clip) else [0.0]
+    top = max(*parts, 1e-4)
+    steps = [max(len(HEIGHTS) - 1 + math.log2(max(part / top, 1e-9)), 0) for part in parts]
+    shape = "".join(HEIGHTS[round(step)] for step in steps)
+    return f"{len(clip) / rate:6.2f} s {round(20 * math.log10(top)):4d} dB  {shape}"
 
 
 def check_name(out: Path | None, endings: Sequence[str] = tuple(ENDINGS)) -> None:
@@ -166,10 +182,13 @@ def check_name(out: Path | None, endings: Sequence[str] = tuple(ENDINGS)) -> Non
 
 def check_fits(out: Path, found: Run) -> None:
     """Raise when a file of that name cannot hold what the run draws."""
-    text, image = found.codec.outer.name == "characters", found.codec.outer.space.is_image
-    fits = {".png": not text, ".npy": not text, ".txt": text}
+    from pangen.codecs import Text
+
+    text, image = isinstance(found.codec.outer, Text), found.codec.outer.space.is_image
+    sound = found.codec.outer.name == "mulaw"
+    fits = {".png": not text, ".npy": not text, ".txt": text, ".wav": sound}
     if not fits[out.suffix]:
-        kind = "text" if text else "images" if image else "vectors"
+        kind = "text" if text else "images" if image else "sound" if sound else "vectors"
         endings = " or ".join(ending for ending, ok in fits.items() if ok)
         raise PangenError(
             f"{found.entry.name} draws {kind} here; write them to a file that ends in {endings}."
@@ -177,8 +196,10 @@ def check_fits(out: Path, found: Run) -> None:
 
 
 def write_examples(out: Path, x: Tensor | tuple[str, ...], found: Run) -> None:
-    """Raw examples as the file's name says: a picture, an array or text."""
-    if isinstance(x, tuple):
+    """Raw examples as the file's name says: a picture, an array, text or sound."""
+    if found.codec.outer.name == "mulaw":
+        _write_sound(out, x, found.codec.outer.rate)
+    elif isinstance(x, tuple):
         write_text(out, "\n".join(x) + "\n")
     elif out.suffix == ".npy":
         write_array(out, x)
@@ -186,6 +207,21 @@ def write_examples(out: Path, x: Tensor | tuple[str, ...], found: Run) -> None:
         from pangen.evaluation.images import picture
 
         write_picture(out, picture(x, getattr(found.codec.outer, "levels", 0)))
+
+
+def _write_sound(out: Path, clips: tuple[Tensor, ...], rate: int) -> None:
+    """One WAV file with pauses between the clips; their spectrograms; or an array, NaN where a clip has ended."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    from pangen.data.sound import wav
+    from pangen.evaluation.sound import spectrograms
+
+    if out.suffix == ".wav":
+        write_bytes(out, wav(clips, rate))
+    elif out.suffix == ".npy":
+        write_array(out, pad_sequence(list(clips), batch_first=True, padding_value=math.nan))
+    else:
+        write_picture(out, spectrograms(clips, rate))
 
 
 def write_array(out: Path, x: Tensor) -> None:

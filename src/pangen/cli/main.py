@@ -10,22 +10,26 @@ from pangen import __version__
 from pangen.cli import (
     check,
     compare,
+    complete,
     data,
     decode,
     encode,
     evaluate,
+    fill,
     fit,
+    forecast,
     interpolate,
     logz,
     models,
     reconstruct,
     sample,
+    translate,
 )
 from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError
 
 VERBS = (
-    models, data, fit, sample, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare,
+    models, data, fit, sample, complete, translate, fill, forecast, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare,
 )  # fmt: skip
 
 

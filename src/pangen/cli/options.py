@@ -42,6 +42,17 @@ def whole(option: str, least: int) -> Callable[[str], int]:
     return read
 
 
+def positive(option: str) -> Callable[[str], float]:
+    """A reader of positive numbers."""
+
+    def read(text: str) -> float:
+        if not re.fullmatch(r"\d*\.?\d+", text.strip()) or float(text) == 0:
+            raise PangenError(f"{option} takes a positive number, such as 0.5, not '{text}'.")
+        return float(text)
+
+    return read
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, all else on stderr")
 
@@ -71,11 +82,24 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """How data in the user's own files is read."""
     group = parser.add_argument_group("your own data")
     group.add_argument("--size", type=size, metavar="HxW", help="scale every image to this height and width")
-    group.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read")
+    group.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read")
     group.add_argument("--target", metavar="COL", help="the column of a .csv that holds the labels")
     group.add_argument("--lines", action="store_true", help="each line of a .txt is one example")
-    group.add_argument("--window", type=whole("--window", 1), metavar="N", help="characters in an example")
+    group.add_argument(
+        "--window",
+        type=whole("--window", 1),
+        metavar="N",
+        help="characters of a text, or steps of a series, in an example",
+    )
+    group.add_argument(
+        "--seconds", type=positive("--seconds"), metavar="S", help="of sound in an example, at most"
+    )
+    group.add_argument(
+        "--rate", type=whole("--rate", 1), metavar="HZ", help="resample all sound to this rate"
+    )
+    group.add_argument("--mono", action="store_true", help="mix the channels of sound into one")
     group.add_argument("--series", action="store_true", help="split in time order, not by chance")
+    group.add_argument("--column", metavar="COL", help="the one column of a .csv that is the series (all)")
     group.add_argument(
         "--split-seed", type=whole("--split-seed", 0), metavar="N", help="decides the splits (0)"
     )
@@ -108,7 +132,19 @@ def other_data_options(args: argparse.Namespace) -> dict[str, Any]:
 def data_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `load_data` is told beside the name: only what was asked for."""
     names = {"split_seed": "seed"}
-    fields = ("size", "skip_bad", "target", "lines", "window", "series", "split_seed")
+    fields = (
+        "size",
+        "skip_bad",
+        "target",
+        "lines",
+        "window",
+        "seconds",
+        "rate",
+        "mono",
+        "series",
+        "column",
+        "split_seed",
+    )
     found = {names.get(f, f): getattr(args, f) for f in fields}
     return {name: value for name, value in found.items() if value is not None and value is not False}
 

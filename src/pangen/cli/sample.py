@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pangen.cli.complete import add_length, tell_kept, write_texts
 from pangen.cli.examples import check_fits, check_name, preview, write_examples
 from pangen.cli.options import add_machine, add_seed, limit_threads, whole
 from pangen.cli.parser import values
@@ -22,12 +23,16 @@ EPILOG = """Settings of the model's sampler are options as well, such as --steps
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("sample", help="draw samples from a run", epilog=EPILOG)
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
-    parser.add_argument("-n", type=whole("-n", 1), default=16, metavar="N", help="how many (16)")
+    parser.add_argument("-n", type=whole("-n", 1), metavar="N", help="how many (16; with a prompt 1)")
+    parser.add_argument("--prompt", metavar="TEXT", help="go on from this text, and show it as it is drawn")
+    add_length(parser)
     add_seed(parser, "the samples")
     parser.add_argument(
         "--given", metavar="LABEL", help="the class to draw from (all, as often as they occur)"
     )
-    parser.add_argument("-o", "--out", metavar="FILE", help=".png a picture, .npy the raw array, .txt text")
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", help=".png a picture, .npy the raw array, .txt text, .wav sound"
+    )
     add_machine(parser)
     parser.set_defaults(run=run, takes_extras=True)
 
@@ -43,12 +48,39 @@ def run(args: argparse.Namespace) -> int:
         how = sampler_settings(found, values(args.extras))
         if out is not None:
             check_fits(out, found)
-        x = found.sample(args.n, args.given, seed=args.seed or 0, **how)
+    told = {"given": args.given, "seed": args.seed or 0, **how}
+    if args.prompt is not None or args.length:
+        return _go_on(found, args, out, told)
+    n = args.n or 16
+    with redirect_stdout(sys.stderr):
+        x = found.sample(n, **told)
     if out is not None:
         write_examples(out, x, found)
-        print(f"{args.n} samples: {out}")
+        print(f"{n} samples: {out}")
     else:
         print(preview(x, found.codec))
+    return 0
+
+
+def _go_on(found: Run, args: argparse.Namespace, out: Path | None, told: dict[str, Any]) -> int:
+    """Texts that follow a prompt; a single one is shown piece by piece."""
+    from pangen.tasks.text import complete, stream, with_text
+
+    prompt, n = args.prompt or "", args.n or 1
+    told["length"] = args.length or 0
+    tell_kept(with_text(found), prompt)
+    if out is None and n == 1:
+        print(prompt, end="", flush=True)
+        for piece in stream(found, prompt, **told):
+            print(piece, end="", flush=True)
+        print()
+        return 0
+    texts = tuple(prompt + one.text for one in complete(found, prompt, n, **told))
+    if out is not None:
+        write_texts(out, texts, found)
+        print(f"{n} samples: {out}")
+    else:
+        print(preview(texts, found.codec))
     return 0
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 import torch
 
 from pangen.codecs.codec import Codec, Encoded
 from pangen.codecs.images import Binary, Dequantise, Grid, Levels
 from pangen.codecs.learned import LearnedCodec, code_space, sort
-from pangen.codecs.text import Characters
+from pangen.codecs.pairs import CharacterPairs, Pairs, SubwordPairs
+from pangen.codecs.series import Quantise, Scale, Windows
+from pangen.codecs.sound import MuLaw
+from pangen.codecs.subwords import Bytes, Subwords
+from pangen.codecs.text import Characters, Text
 from pangen.codecs.vectors import Standardise
+from pangen.codecs.words import Words
 from pangen.errors import PangenError, unknown
 from pangen.registry import Entry
 
@@ -19,29 +25,56 @@ if TYPE_CHECKING:
     from pangen.data.dataset import Data
 
 CODECS: dict[str, type[Codec]] = {
-    codec.name: codec for codec in (Binary, Grid, Levels, Dequantise, Standardise, Characters, LearnedCodec)
+    codec.name: codec
+    for codec in (
+        Binary,
+        Grid,
+        Levels,
+        Dequantise,
+        Standardise,
+        Characters,
+        Bytes,
+        Subwords,
+        Words,
+        CharacterPairs,
+        SubwordPairs,
+        Scale,
+        Quantise,
+        MuLaw,
+        LearnedCodec,
+    )
 }
 
 
 def choose_codec(
-    entry: Entry, data: Data, *, conditional: bool | None = None, name: str | None = None
+    entry: Entry,
+    data: Data,
+    *,
+    conditional: bool | None = None,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Codec:
     """The first codec of a model that can hold the data, fitted on its training split.
 
     `conditional`: whether the model is given the labels; None: when it can take them and there
-    are some. `name` asks for one codec by name.
+    are some. `name` asks for one codec by name, and `settings` are for it.
     """
     if name is not None and name not in CODECS:
         raise unknown("codec", name, CODECS)
     for candidate in _candidates(entry, data):
         if name in (None, candidate):
-            return CODECS[candidate].fit(data, **_labels(entry, data, conditional))
+            told = _settings(CODECS[candidate], settings or {})
+            labels = _labels(entry, data, CODECS[candidate], conditional)
+            return CODECS[candidate].fit(data, **told, **labels)
     if name is not None and accepts(entry, data):
         raise PangenError(
             f"{entry.name} cannot model '{data.name}' behind the codec '{name}'; take {' or '.join(_candidates(entry, data))}."
         )
     accepted = ", ".join(entry.spaces)
-    raise PangenError(f"{entry.name} cannot model '{data.name}' ({describe(data)}): it accepts {accepted}.")
+    hint = _AS_SERIES.get(data.modality, "") if "scale" in entry.codecs or "quantise" in entry.codecs else ""
+    raise PangenError(
+        f"{entry.name} cannot model '{data.name}' ({describe(data)}): it accepts {accepted}{hint}."
+    )
 
 
 def accepts(entry: Entry, data: Data) -> bool:
@@ -66,9 +99,17 @@ def describe(data: Data) -> str:
         return "codes that are " + _CODES[sort(code_space(data.encoder))]
     if data.modality == "image":
         return "binary images" if data.levels == 2 else "grey and colour images"
-    return {"vector": "vectors", "text": "text"}[data.modality]
+    if data.modality == "series":
+        return f"series of {data.shape[0]} columns"
+    if data.pairs:
+        return "pairs of texts"
+    return {"vector": "vectors", "text": "text", "sound": "sound"}[data.modality]
 
 
+_AS_SERIES = {
+    "vector": "; rows in time order become a series with --series --window N",
+    "series": "; choose one with --column",
+}
 _CODES = {
     frozenset({"vector", "real"}): "real vectors",
     frozenset({"map", "real"}): "maps of real numbers",
@@ -79,13 +120,37 @@ _CODES = {
 def codec_from_json(fields: Mapping[str, Any]) -> Codec:
     """The codec that `Codec.to_json` wrote."""
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    fields = {k: codec_from_json(v) if isinstance(v, Mapping) else v for k, v in fields.items()}
     name = fields.pop("name", None)
     if name not in CODECS:
         raise unknown("codec", str(name), CODECS)
     return CODECS[name](**fields)
 
 
-def _labels(entry: Entry, data: Data, conditional: bool | None) -> dict[str, Any]:
+def _settings(codec: type[Codec], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked by type and range."""
+    known, found = codec.settings(), {}
+    for name, value in given.items():
+        if name not in known:
+            hint = "" if known else f"the codec {codec.name} has no settings; take another with --codec."
+            raise unknown("recipe field", f"codec.{name}", [f"codec.{k}" for k in known], hint=hint)
+        try:
+            found[name] = pydantic.TypeAdapter(known[name]).validate_python(value)
+        except pydantic.ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise PangenError(
+                f"recipe field 'codec.{name}' = {value}: {message[0].lower() + message[1:]}."
+            ) from None
+    return found
+
+
+def _labels(entry: Entry, data: Data, codec: type[Codec], conditional: bool | None) -> dict[str, Any]:
+    if issubclass(codec, Pairs):
+        if conditional is False:
+            raise PangenError(
+                f"{entry.name} answers to texts and cannot do without: leave out 'unconditional'."
+            )
+        return {}
     if conditional is None:
         conditional = entry.conditional and bool(data.labels)
     if not conditional:
@@ -103,6 +168,8 @@ __all__ = [
     "Codec",
     "Encoded",
     "LearnedCodec",
+    "Text",
+    "Windows",
     "accepts",
     "choose_codec",
     "codec_from_json",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass, fields
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
 
 import torch
 from torch import Tensor
@@ -49,7 +50,20 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, data: Data, **settings: Any) -> Self:
-        """Learn what is needed from the training split."""
+        """Learn what is needed from the training split.
+
+        What a user may decide is a keyword-only parameter with a default, and a field of the same name.
+        """
+
+    @classmethod
+    def settings(cls) -> dict[str, Any]:
+        """The types of what a user may decide, by name."""
+        types = get_type_hints(cls, include_extras=True)
+        return {
+            name: types[name]
+            for name, parameter in signature(cls.fit).parameters.items()
+            if parameter.kind is Parameter.KEYWORD_ONLY
+        }
 
     @property
     def reason(self) -> str:
@@ -67,11 +81,28 @@ class Codec(ABC):
         """The space of x, without its condition."""
 
     @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Shape of one raw example, where examples are tensors."""
+        return self.data_space.shape
+
+    @property
     def space(self) -> Space:
         """The space a model behind this codec sees."""
         space = self.data_space
-        condition = class_space(len(self.labels)) if self.labels else None
-        return Space(space.kind, space.shape, space.levels, space.end, condition)
+        return Space(space.kind, space.shape, space.levels, space.end, self.condition)
+
+    @property
+    def condition(self) -> Space | None:
+        """The space of y, where models behind this codec are conditional."""
+        return class_space(len(self.labels)) if self.labels else None
+
+    def encode_condition(self, y: Any) -> Tensor | None:
+        """Raw conditions, as `Split.y` holds them, to `(B, *condition.shape)`; None without condition."""
+        return y if self.labels else None
+
+    def draw_conditions(self, n: int, generator: torch.Generator) -> Any:
+        """`n` raw conditions, as often as the training data has them."""
+        return torch.multinomial(self.label_log_prior.exp(), n, replacement=True, generator=generator)
 
     @abstractmethod
     def encode(self, raw: Any, *, generator: torch.Generator | None = None) -> Encoded:
@@ -99,4 +130,8 @@ class Codec(ABC):
         return (counts / counts.sum()).log()
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, **asdict(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            "name": self.name,
+            **{k: v.to_json() if isinstance(v, Codec) else v for k, v in values.items()},
+        }

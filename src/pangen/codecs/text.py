@@ -1,9 +1,10 @@
-"""Text as the characters it is written in."""
+"""Text as tokens: what all its codecs share, and the simplest, each character a token."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,79 +23,73 @@ _CODE_POINTS = 0x110000 - 0x800  # all of Unicode but the surrogates
 
 
 @dataclass(frozen=True, kw_only=True)
-class Characters(Codec):
-    """Each character a token. Tokens after the alphabet: the escape, then the end of a line.
+class Text(Codec):
+    """Lines, which end in a token of their own, the last; or windows of a stream, of `window` characters.
 
-    A character that the training split lacks is written as the escape and costs, beside it, the
-    nats of naming one of all other code points: any text has a likelihood, and an honest one.
-    Where the alphabet is known beforehand there is no escape.
+    Windows may differ in their number of tokens. The probability of one is that of a stream which starts so:
+    what is behind it is padded with the index `levels`, which is no token and costs nothing.
     """
 
-    name: ClassVar[str] = "characters"
     shows: ClassVar = frozenset({"sequence", "tokens"})
-    alphabet: str
     length: int
     """Longest sequence in tokens, the end included."""
-    escape: bool
-    lines: bool
+    window: int
+    """Characters of an example; 0: each is a line."""
 
     @classmethod
     def applies(cls, data: Data) -> bool:
         return data.modality == "text"
 
-    @classmethod
-    def fit(cls, data: Data, **settings: Any) -> Self:
-        lines = data.window == 0
-        longest = max(len(text) for s in (data.train, data.validation, data.test) for text in s.x)
-        return cls(
-            alphabet=data.alphabet or "".join(sorted(set("".join(data.train.x)))),
-            length=longest + 1 if lines else data.window,
-            escape=data.alphabet is None,
-            lines=lines,
-            **settings,
-        )
+    @property
+    @abstractmethod
+    def symbols(self) -> int:
+        """Kinds of tokens, the end not among them."""
+
+    @abstractmethod
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text of any length, without an end."""
+
+    @abstractmethod
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens, no end among them, spell."""
+
+    @property
+    def context(self) -> int:
+        """Tokens that a model behind this codec has learnt to look back over."""
+        return self.length
+
+    @property
+    def lines(self) -> bool:
+        return self.window == 0
 
     @property
     def data_space(self) -> Space:
-        levels = len(self.alphabet) + self.escape + self.lines
+        levels = self.symbols + self.lines
         return Space("tokens", (self.length,), levels, end=levels - 1 if self.lines else None)
 
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {character: i for i, character in enumerate(self.alphabet)}
-
-    def tokens(self, text: str) -> list[int]:
-        """The tokens of a text of any length, without an end."""
-        unknown = len(self.alphabet)
-        found = [self._index.get(character, unknown) for character in text]
-        if not self.escape and unknown in found:
-            raise PangenError(
-                f"the character {text[found.index(unknown)]!r} is not in this data's alphabet {self.alphabet!r}."
-            )
-        return found
-
     def encode(self, raw: tuple[str, ...], *, generator: torch.Generator | None = None) -> Encoded:
-        pad = self.data_space.end or 0
+        pad = self.symbols  # of lines their end, of windows no token
         x = torch.full((len(raw), self.length), pad)
-        room = self.length - self.lines
         for row, text in enumerate(raw):
-            if len(text) > room or (not self.lines and len(text) < room):
+            if self.window and len(text) != self.window:
                 raise PangenError(
-                    f"example {row} has {len(text)} characters; this codec was made for {room}."
+                    f"example {row} has {len(text)} characters; this codec was made for {self.window}."
                 )
-            x[row, : len(text)] = torch.tensor(self.tokens(text), dtype=torch.long)
-        if not self.escape:
-            return Encoded(x, torch.zeros(len(raw)))
-        escapes = (x == len(self.alphabet)).sum(1)
-        return Encoded(x, -escapes * math.log(_CODE_POINTS - len(self.alphabet)))
+            found, room = self.tokens(text), self.length - self.lines
+            if len(found) > room:
+                raise PangenError(f"example {row} has {len(found)} tokens; this codec was made for {room}.")
+            x[row, : len(found)] = torch.tensor(found, dtype=torch.long)
+        return Encoded(x, self.log_volume(x))
+
+    def log_volume(self, x: Tensor) -> Tensor:
+        """Nats `(B,)` of what the tokens leave open."""
+        return torch.zeros(len(x))
 
     def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[str, ...]:
-        symbols = self.alphabet + "\ufffd" * self.escape
-        end = self.data_space.end
         texts = []
         for row in x.tolist():
-            stop = row.index(end) if end in row else len(row)
-            texts.append("".join(symbols[token] for token in row[:stop]))
+            stop = row.index(self.symbols) if self.symbols in row else len(row)
+            texts.append(self.text(row[:stop])[: self.window or None])
         return tuple(texts)
 
     def ready(self, raw: tuple[str, ...], device: torch.device | str) -> Callable[[Tensor], Tensor]:
@@ -102,5 +97,58 @@ class Characters(Codec):
         return lambda index: tokens[index]
 
     def dims(self, raw: tuple[str, ...]) -> int:
-        """Characters, and one for each modelled end of a line."""
+        """Characters, and one for each modelled end of a line: the same for every codec."""
         return sum(map(len, raw)) + self.lines * len(raw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Characters(Text):
+    """Each character a token. After the alphabet comes the escape, then the end of a line.
+
+    A character that the training split lacks is written as the escape and costs, beside it, the
+    nats of naming one of all other code points: any text has a likelihood, and an honest one.
+    Where the alphabet is known beforehand there is no escape.
+    """
+
+    name: ClassVar[str] = "characters"
+    alphabet: str
+    escape: bool
+
+    @classmethod
+    def fit(cls, data: Data, **settings: Any) -> Self:
+        longest = max(len(text) for s in (data.train, data.validation, data.test) for text in s.x)
+        return cls(
+            alphabet=data.alphabet or "".join(sorted(set("".join(data.train.x)))),
+            length=data.window or longest + 1,
+            window=data.window,
+            escape=data.alphabet is None,
+            **settings,
+        )
+
+    @property
+    def symbols(self) -> int:
+        return len(self.alphabet) + self.escape
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {character: i for i, character in enumerate(self.alphabet)}
+
+    def unknown(self, text: str) -> str | None:
+        """The first character that is not in the alphabet."""
+        return next((character for character in text if character not in self._index), None)
+
+    def tokens(self, text: str) -> list[int]:
+        strange = None if self.escape else self.unknown(text)
+        if strange is not None:
+            raise PangenError(f"the character {strange!r} is not in this data's alphabet {self.alphabet!r}.")
+        return [self._index.get(character, len(self.alphabet)) for character in text]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        symbols = self.alphabet + "\ufffd" * self.escape
+        return "".join(symbols[token] for token in tokens)
+
+    def log_volume(self, x: Tensor) -> Tensor:
+        if not self.escape:
+            return super().log_volume(x)
+        escapes = (x == len(self.alphabet)).sum(1)
+        return -escapes * math.log(_CODE_POINTS - len(self.alphabet))

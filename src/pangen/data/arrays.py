@@ -24,7 +24,7 @@ import torch
 from pangen.data.assemble import Examples
 from pangen.errors import PangenError
 
-SHAPES = "images are (N, H, W), (N, C, H, W) or (N, H, W, C), vectors (N, D), text a list of strings"
+SHAPES = "images are (N, H, W), (N, C, H, W) or (N, H, W, C), vectors (N, D), text a list of strings, and series (T,) or (T, C) take `series` and `window`"
 CHANNELS = (1, 3)
 ROUNDING = 1e-4
 """How far 255 times a float32 or float16 pixel may lie from a whole number."""
@@ -92,6 +92,12 @@ def _brief(error: Exception) -> str:
 
 def examples(x: Any, y: Any, source: str) -> Examples:
     """Checked examples from whatever the user has; `source` names it in errors."""
+    if isinstance(x, list | tuple) and x and all(_is_pair(row) for row in x):
+        if y is not None:
+            raise PangenError(
+                f"{source} holds pairs of texts, a source and its target each; leave out the labels."
+            )
+        return Examples("text", tuple(target for _, target in x), tuple(source for source, _ in x))
     if isinstance(x, list | tuple) and x and all(isinstance(row, str) for row in x):
         return Examples("text", tuple(x), None if y is None else label_array(y, len(x), source))
     array = _array(x, source)
@@ -106,6 +112,10 @@ def examples(x: Any, y: Any, source: str) -> Examples:
     if array.ndim == 2:
         return Examples("vector", float32(array, source), labels)
     return Examples("image", _channels_first(_pixels(array, source), source), labels)
+
+
+def _is_pair(row: Any) -> bool:
+    return isinstance(row, list | tuple) and len(row) == 2 and all(isinstance(text, str) for text in row)
 
 
 def _array(x: Any, source: str) -> np.ndarray:

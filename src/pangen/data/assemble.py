@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,13 @@ class Examples:
     """Checked examples that belong together.
 
     `x`: images uint8 `(N, C, H, W)`, values 0 to 255; vectors float32 `(N, D)`; text a tuple of
-    strings. `y`: whole numbers or strings `(N,)`, or None.
+    strings; sound a tuple of float32 `(T,)`. `y`: labels, whole numbers or strings `(N,)`; a tuple of texts that
+    the texts x answer to; or None.
     """
 
     modality: Modality
     x: Any
-    y: np.ndarray | None = None
+    y: np.ndarray | tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
     """Names of the coordinates of vectors, where they have some."""
 
@@ -42,6 +43,7 @@ def assemble(
     series: bool = False,
     seed: int = 0,
     window: int = 0,
+    rate: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Data:
     """One `Data` from the splits that are given; those that are not are taken out of "train"."""
@@ -64,6 +66,7 @@ def assemble(
         levels=levels,
         labels=labels,
         window=window,
+        rate=rate,
         options=dict(options or {}),
         notes=tuple(found),
     )
@@ -104,8 +107,8 @@ def _classes(
     parts: Mapping[str, Examples], source: str
 ) -> tuple[tuple[str, ...], dict[str, torch.Tensor | None]]:
     """Names of the classes in sorted order, and each example's index among them."""
-    if parts["train"].y is None:
-        return (), dict.fromkeys(parts)
+    if parts["train"].y is None or isinstance(parts["train"].y, tuple):
+        return (), {split: part.y for split, part in parts.items()}
     every = np.concatenate([part.y for part in parts.values() if part.y is not None])
     classes, index = np.unique(every, return_inverse=True)
     if len(classes) == 1:
@@ -148,7 +151,7 @@ def _hold_out(splits: dict[str, Split], source: str, series: bool, seed: int) ->
 def _oddities(given: Examples, splits: Mapping[str, Split]) -> list[str]:
     """Copies among the examples, and columns of vectors that are hardly continuous."""
     notes = []
-    rows = {split: _rows(part.x) for split, part in splits.items()}
+    rows = {split: _rows(part) for split, part in splits.items()}
     every = [row for part in rows.values() for row in part]
     copies = len(every) - len(set(every))
     if copies == len(every) - 1:
@@ -177,14 +180,17 @@ def _columns(names: list[str]) -> str:
     return f"column {shown} is" if len(names) == 1 else f"{len(names)} columns ({shown}) are"
 
 
-def _rows(x: Any) -> list[Any]:
-    row: Callable[[Any], Any] = bytes if isinstance(x, torch.Tensor) else str
-    return [row(r) for r in (x.flatten(1).numpy() if isinstance(x, torch.Tensor) else x)]
+def _rows(part: Split) -> list[Any]:
+    if isinstance(part.y, tuple):
+        return list(zip(part.x, part.y, strict=True))
+    x = part.x
+    rows = x.flatten(1) if isinstance(x, torch.Tensor) else x
+    return [bytes(row.numpy()) if isinstance(row, torch.Tensor) else row for row in rows]
 
 
 def _imbalance(labels: tuple[str, ...], splits: Mapping[str, Split]) -> list[str]:
     y = splits["train"].y
-    if y is None:
+    if not labels:
         return []
     counts = torch.bincount(y, minlength=len(labels))
     notes = [f"label '{labels[i]}' has no training example." for i in (counts == 0).nonzero().flatten()]

@@ -18,6 +18,7 @@ class Batches:
         self.codec, self.size, self.seed, self.device = codec, min(size, len(split)), seed, device
         self.split = split
         self._ready = None if split.redraw else codec.ready(split.x, device)
+        self._y = None if split.y is None else codec.encode_condition(split.y)
         self._per_epoch = len(split) // self.size
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
@@ -31,7 +32,7 @@ class Batches:
 
     def take(self, index: Tensor) -> Batch:
         """The examples at `index`, encoded."""
-        y = None if self.split.y is None or not self.codec.labels else self.split.y[index].to(self.device)
+        y = None if self._y is None else self._y[index].to(self.device)
         if self._ready is not None:
             return Batch(self._ready(index.to(self.device)), y)
         return Batch(self.codec.encode(self.split.take(index)[0].to(self.device)).x, y)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Modality = Literal["image", "vector", "text"]
+if TYPE_CHECKING:
+    from pangen.data.series import Series
+
+Modality = Literal["image", "vector", "text", "series", "sound"]
+REAL = frozenset({"vector", "series"})
+"""Modalities whose values are real numbers."""
 
 
 class Truth(Protocol):
@@ -31,23 +36,24 @@ class Truth(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Raw examples and their labels.
+    """Raw examples and their conditions.
 
-    `x`: images uint8 `(N, C, H, W)` in {0 .. levels - 1}; vectors float32 `(N, D)`; text a tuple
-    of strings. `y`: int64 `(N,)`, or None. With `redraw`, `x` holds grey values 0..255 and each
+    `x`: images uint8 `(N, C, H, W)` in {0 .. levels - 1}; vectors float32 `(N, D)`; series
+    float32 `(N, columns, window)`; text a tuple of strings; sound a tuple of float32 `(T,)` in [-1, 1]. `y`: labels int64 `(N,)`, a tuple of texts that the texts x answer to, or None. With `redraw`, `x` holds grey values 0..255 and each
     reading draws a binary image, a pixel being 1 with probability value / 255.
     """
 
     x: Any
-    y: Tensor | None = None
+    y: Tensor | tuple[str, ...] | None = None
     redraw: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def take(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Tensor | None]:
-        """Raw examples and labels at `index` `(B,)`."""
-        y = None if self.y is None else self.y[index]
+    def take(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Any]:
+        """Raw examples and conditions at `index` `(B,)`."""
+        y = tuple(self.y[i] for i in index.tolist()) if isinstance(self.y, tuple) else self.y
+        y = y[index] if isinstance(y, Tensor) else y
         if not isinstance(self.x, Tensor):
             return tuple(self.x[i] for i in index.tolist()), y
         x = self.x[index]
@@ -55,7 +61,7 @@ class Split:
             x = torch.bernoulli(x.float() / 255, generator=generator).to(torch.uint8)
         return x, y
 
-    def all(self, generator: torch.Generator | None = None) -> tuple[Any, Tensor | None]:
+    def all(self, generator: torch.Generator | None = None) -> tuple[Any, Any]:
         """Every example, in order."""
         return self.take(torch.arange(len(self)), generator)
 
@@ -81,7 +87,12 @@ class Data:
     alphabet: str | None = None
     """The characters a text can have, where that is known; None: any character may come."""
     window: int = 0
-    """Text: the length of the windows a stream was cut into; 0: each example is a line."""
+    """Steps of the windows a series, or characters of those a text was cut into; 0: each example is a line.
+    Sound: samples in each clip; 0: clips differ in length."""
+    rate: int = 0
+    """Sound: samples a second."""
+    series: Series | None = None
+    """What the windows of a series were cut from."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What `load_data` was told beside the name: enough to load the same data again."""
     notes: tuple[str, ...] = ()
@@ -93,8 +104,25 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one raw example; `(window,)` for text."""
+        """Shape of one raw example; `(window,)` for text and sound."""
         return tuple(self.train.x.shape[1:]) if isinstance(self.train.x, Tensor) else (self.window,)
+
+    @property
+    def size(self) -> int:
+        """Values in one example, about as many as there are in the largest."""
+        if isinstance(self.train.x, Tensor):
+            return self.train.x[0].numel()
+        return max(map(len, self.train.x)) if self.modality == "sound" else max(self.window, 64)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether each text answers to another."""
+        return isinstance(self.train.y, tuple)
+
+    @property
+    def discrete(self) -> bool:
+        """Whether its examples have probabilities, and not densities."""
+        return self.modality not in REAL
 
     def split(self, name: str) -> Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
@@ -107,8 +135,13 @@ class Data:
             if isinstance(split.x, Tensor):
                 digest.update(str(tuple(split.x.shape)).encode())
                 digest.update(np.ascontiguousarray(split.x.numpy()).tobytes())
+            elif self.modality == "sound":
+                digest.update(f"{self.rate} {[len(clip) for clip in split.x]}".encode())
+                digest.update(b"".join(clip.numpy().tobytes() for clip in split.x))
             else:
                 digest.update("\0".join(split.x).encode())
-            if split.y is not None:
+            if isinstance(split.y, tuple):
+                digest.update("\0".join(("", *split.y)).encode())
+            elif split.y is not None:
                 digest.update(np.ascontiguousarray(split.y.numpy()).tobytes())
         return digest.hexdigest()[:16]

@@ -33,8 +33,14 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
     parts = [part.x for part in splits.values()]
     if data.modality == "text":
         facts |= _text_facts(data, parts)
+    elif data.modality == "sound":
+        facts |= _sound_facts(data, parts)
     else:
         facts["range"] = [min(_number(x.min()) for x in parts), max(_number(x.max()) for x in parts)]
+    if data.series is not None:
+        steps, clock = data.series.values.shape[1], data.series.clock
+        facts["columns"] = list(data.series.columns)
+        facts["steps"] = f"{steps}, from {clock.at(0)} to {clock.at(steps - 1)}"
     if data.train.redraw:
         facts["range"] = [0, 1]
         facts["redraw"] = "each reading of train draws its pixels anew"
@@ -44,9 +50,9 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
 
 
 def _label_counts(data: Data) -> dict[str, int]:
-    ys = [part.y for part in (data.train, data.validation, data.test) if part.y is not None]
-    if not ys:
+    if not data.labels:
         return {}
+    ys = [part.y for part in (data.train, data.validation, data.test) if part.y is not None]
     counts = torch.bincount(torch.cat(ys), minlength=len(data.labels))
     return dict(zip(data.labels, counts.tolist(), strict=True))
 
@@ -54,10 +60,22 @@ def _label_counts(data: Data) -> dict[str, int]:
 def _text_facts(data: Data, parts: list[tuple[str, ...]]) -> dict[str, Any]:
     lengths = [len(text) for part in parts for text in part]
     characters = set("".join(parts[0]))
+    sources = [len(text) for split in (data.train, data.validation, data.test) for text in split.y or ()]
     return {
+        **({"source lengths": [min(sources), max(sources)]} if data.pairs else {}),
         "lengths": [min(lengths), max(lengths)],
         "characters": sum(lengths),
         "alphabet": len(data.alphabet) if data.alphabet else len(characters),
+    }
+
+
+def _sound_facts(data: Data, parts: list[tuple[Tensor, ...]]) -> dict[str, Any]:
+    lengths = [len(clip) for part in parts for clip in part]
+    return {
+        "rate": data.rate,
+        "seconds": [min(lengths) / data.rate, max(lengths) / data.rate],
+        "samples": sum(lengths),
+        "loudest": max(_number(clip.abs().max()) for part in parts for clip in part),
     }
 
 

@@ -1,4 +1,4 @@
-"""Data that comes with the package: scikit-learn's 1797 handwritten digits."""
+"""Data that comes with the package: scikit-learn's 1797 handwritten digits, and toys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from pangen.data.dataset import Data, Split
+from pangen.data.pairs import TOYS, toy_data
 
 SPLIT = (1297, 200, 300)
 """Train, validation and test: fixed, in an order fixed by seed 0."""
@@ -15,8 +16,8 @@ THRESHOLD = 8
 
 
 def embedded_data(name: str) -> Data:
-    """`digits` or `digits-binary`."""
-    return {"digits": digits, "digits-binary": digits_binary}[name]()
+    """`digits`, `digits-binary`, or pairs of texts that follow a rule."""
+    return toy_data(name) if name in TOYS else {"digits": digits, "digits-binary": digits_binary}[name]()
 
 
 def digits() -> Data:

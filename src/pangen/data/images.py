@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pangen.data.assemble import Examples
+from pangen.data.folders import files_of, read_splits
 from pangen.errors import PangenError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
-SPLITS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
-"""Subfolders that name a split."""
 
 
 class _Tally:
@@ -41,96 +31,28 @@ def read_folder(
     folder: Path, *, size: tuple[int, int] | None, skip_bad: bool
 ) -> tuple[dict[str, Examples], list[str]]:
     """Its splits, all in "train" when it does not say; and what there is to note."""
-    files = [path.relative_to(folder) for path in _walk(folder, set())]
-    images = sorted((f for f in files if f.suffix.lower() in ENDINGS), key=_natural)
+    files = files_of(folder)
+    images = [f for f in files if f.suffix.lower() in ENDINGS]
     if not images:
         what = f"no image among its {len(files)} files" if files else "no image: it is empty"
-        raise PangenError(f"{folder} holds {what}; give a folder of .png or .jpg images, or a data file.")
+        raise PangenError(
+            f"{folder} holds {what}; give a folder of .png or .jpg images or of .wav sound, or a data file."
+        )
     tally = _Tally()
-    read: dict[str, tuple[list[_Picture], list[str] | None]] = {}
-    for split, members in _by_split(folder, images).items():
-        top = folder if split is None else folder / members[0].parts[0]
-        labels = _labels(top, [folder / member for member in members])
-        pictures, kept = [], []
-        for i, member in enumerate(members):
-            pixels = _read(folder / member, size, skip_bad, tally)
-            if pixels is not None:
-                pictures.append(_Picture(folder / member, pixels))
-                kept.append(labels[i] if labels else "")
-        read[split or "train"] = pictures, kept if labels else None
-    every = [picture for pictures, _ in read.values() for picture in pictures]
+
+    def read(path: Path) -> _Picture | None:
+        pixels = _read(path, size, skip_bad, tally)
+        return None if pixels is None else _Picture(path, pixels)
+
+    found = read_splits(folder, images, read, "images")
+    every = [picture for pictures, _ in found.values() for picture in pictures]
     _check_sizes(every)
     colour = any(picture.pixels.ndim == 3 for picture in every)
     parts = {
-        split: Examples("image", _stack(pictures, colour), None if labels is None else _classes(labels))
-        for split, (pictures, labels) in read.items()
+        split: Examples("image", _stack(pictures, colour), labels)
+        for split, (pictures, labels) in found.items()
     }
     return parts, _notes(every, tally, colour, len(files) - len(images))
-
-
-def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
-    """Files of a folder and its subfolders, hidden ones left out, links followed once."""
-    real = os.path.realpath(folder)
-    if real in seen:
-        return
-    seen.add(real)
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "__MACOSX")):
-            continue
-        if path.is_dir():
-            yield from _walk(path, seen)
-        else:
-            yield path
-
-
-def _natural(path: Path) -> tuple[Any, ...]:
-    """Order by name, numbers by value: 2.png before 10.png."""
-    pieces = re.split(r"(\d+)", path.as_posix())
-    return tuple((int(p), "") if i % 2 else (-1, p) for i, p in enumerate(pieces)), path.as_posix()
-
-
-def _by_split(folder: Path, images: list[Path]) -> dict[str | None, list[Path]]:
-    """Images of each split, when subfolders are called train and test or validation; else of None."""
-    tops = {f.parts[0] for f in images if len(f.parts) > 1}
-    splits = {top: SPLITS[top.lower()] for top in tops if top.lower() in SPLITS}
-    if "train" not in splits.values() or len(splits) < 2:
-        return {None: images}
-    found: dict[str | None, list[Path]] = {}
-    for top, split in sorted(splits.items()):
-        if split in found:
-            raise PangenError(f"{folder} holds two folders for {split}, one of them '{top}'; keep one.")
-        found[split] = [f for f in images if f.parts[0] == top]
-    outside = next((f for f in images if f.parts[0] not in splits), None)
-    if outside is not None:
-        raise PangenError(
-            f"{folder} has folders for splits and {outside} beside them; move it into train, validation or test."
-        )
-    return found
-
-
-def _labels(top: Path, images: list[Path]) -> list[str] | None:
-    """The subfolder of each image; None when all lie in the folder itself."""
-    names = [parts[0] if len(parts := path.relative_to(top).parts) > 1 else "" for path in images]
-    if set(names) == {""}:
-        return None
-    if "" in names:
-        loose = images[names.index("")]
-        raise PangenError(
-            f"{top} holds images in subfolders, and {loose.name} outside them; "
-            "put all in subfolders, one for each class, or none."
-        )
-    if len(set(names)) == 1:
-        raise PangenError(
-            f"all images of {top} lie in one subfolder, and one class is nothing to tell apart: "
-            f"give {top / names[0]} itself, or a subfolder for each class."
-        )
-    return names
-
-
-def _classes(labels: list[str]) -> np.ndarray:
-    """Names of subfolders; as numbers if all are, so that 10 comes after 2."""
-    numbers = all(label.isdecimal() and label == str(int(label)) for label in labels)
-    return np.array([int(label) for label in labels] if numbers else labels)
 
 
 def _read(path: Path, size: tuple[int, int] | None, skip_bad: bool, tally: _Tally) -> np.ndarray | None:

@@ -34,7 +34,7 @@ class Known:
     """One named data set."""
 
     name: str
-    kind: Literal["images", "binary images", "vectors", "text"]
+    kind: Literal["images", "binary images", "vectors", "text", "pairs of texts", "series", "sound"]
     description: str
     source: Literal["embedded", "known truth", "files"]
     folder: str = ""
@@ -90,6 +90,7 @@ _KNOWN = (
     Known(
         "markov-text", "text", "64 characters of a second-order Markov chain over 8 letters", "known truth"
     ),
+    Known("ar2", "series", "a second-order autoregression, in windows of 64 steps", "known truth"),
     Known(
         "mnist", "images", "handwritten digits 28x28, 10 classes, 50k/10k/10k", "files", "mnist", IDX_FILES
     ),
@@ -141,6 +142,20 @@ _KNOWN = (
             ("pol", "15000 states of a telephone network, 27 columns, most of few values"),
         )
     ),
+    *(
+        Known(
+            name, "pairs of texts", f"3 to 10 letters of 8, and the same {what}: 20k/500/1k pairs", "embedded"
+        )
+        for name, what in (("copying", "again"), ("reversal", "from behind"), ("sorting", "in order"))
+    ),
+    Known(
+        "multi30k",
+        "pairs of texts",
+        "captions of photographs, German and English: 29000/1014/1000 pairs; test is that of 2016",
+        "files",
+        "multi30k",
+        tuple(f"{part}.{side}.gz" for part in ("train", "val", "test_2016_flickr") for side in ("de", "en")),
+    ),
     Known(
         "tinyshakespeare",
         "text",
@@ -149,6 +164,27 @@ _KNOWN = (
         "tinyshakespeare",
         ("input.txt",),
         ("window",),
+    ),
+    *(
+        Known(
+            name,
+            "series",
+            f"20 months of a transformer's oil temperature (and 6 loads), hourly, station {station}; 12/4/4 months",
+            "files",
+            "ett",
+            (f"ETTh{station}.csv",),
+            ("window", "column"),
+        )
+        for name, station in (("ett", 1), ("ett-h2", 2))
+    ),
+    Known(
+        "fsdd",
+        "sound",
+        "3000 spoken digits at 8 kHz, 6 speakers, 10 classes, 2400/300/300 (test as published)",
+        "files",
+        "fsdd",
+        ("recordings.zip",),
+        ("seconds",),
     ),
 )
 

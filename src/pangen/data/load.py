@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pangen.data.arrays import examples, read_npy, read_npz
+from pangen.data.arrays import examples, load_array, read_npy, read_npz
 from pangen.data.assemble import Examples, assemble
 from pangen.data.dataset import Data
 from pangen.data.images import ENDINGS, read_folder
 from pangen.data.known import KNOWN
 from pangen.data.latents import PREFIX, latent_data
+from pangen.data.pairs import read_pairs
+from pangen.data.series import array_series, read_series, series_data
+from pangen.data.sound import ENDING, is_sound, sound_data
 from pangen.data.table import read_csv
 from pangen.data.text import WINDOW, read_text
 from pangen.errors import PangenError, unknown
@@ -22,12 +25,17 @@ MEMORY = "memory"
 
 OPTIONS = {
     "folder": ("size", "skip_bad", "series", "seed"),
-    ".npy": ("series", "seed"),
+    "folder of sound": ("rate", "mono", "seconds", "skip_bad", "series", "seed"),
+    ENDING: ("rate", "mono", "seconds", "series", "seed"),
+    ".npy": ("series", "window", "seed"),
     ".npz": ("series", "seed"),
-    ".csv": ("target", "series", "seed"),
+    ".csv": ("target", "series", "window", "column", "seed"),
     ".txt": ("lines", "window", "series", "seed"),
+    ".tsv": ("series", "seed"),
 }
 """What `load_data` can be told about each kind of path: a folder, or a file by its ending."""
+SERIES = (".csv", ".npy")
+"""Files of numbers, which in time order can be cut into windows."""
 
 
 def load_data(
@@ -39,6 +47,10 @@ def load_data(
     lines: bool = False,
     series: bool = False,
     window: int | None = None,
+    column: str | int | None = None,
+    rate: int | None = None,
+    mono: bool = False,
+    seconds: float | None = None,
     seed: int = 0,
 ) -> Data:
     """A data set with its three splits.
@@ -47,14 +59,19 @@ def load_data(
     write `./digits` for a folder called digits.
 
     Args:
-        name: a known name, a folder of PNG and JPEG images, a .npy, .npz, .csv or .txt file, or
+        name: a known name, a folder of PNG and JPEG images or of WAV files, a .wav, .npy, .npz, .csv, .tsv or .txt file, or
             `latents:RUN`, the data of a run, to be modelled by that run's codes.
         size: height and width to scale every image to.
-        skip_bad: leave out images that cannot be read, and note how many.
+        skip_bad: leave out images and sound files that cannot be read, and note how many.
         target: the column of a .csv that holds the labels, by name, or by index from 0.
         lines: each line of a .txt is an example, instead of each window.
-        series: where the data is not split, split it in its order, not by chance.
-        window: characters in a window of text; 64 if not given.
+        series: the data is in time order: where it is not split, split it in that order, not by chance.
+        window: characters in a window of text, 64 if not given; or, with `series`, steps in a window of the
+            numbers of a .csv or .npy file. Without it each of its rows is an example.
+        column: the one column of a .csv to cut into windows, by name, or by index from 0; all if not given.
+        rate: samples a second that all sound is resampled to.
+        mono: mix the channels of sound into one.
+        seconds: of sound in a window of a recording, 1 if not given; of clips in a folder, what is longer is cut.
         seed: where the data is not split, decides which 80 % train, 10 % validate and 10 % test.
 
     Raises:
@@ -62,15 +79,23 @@ def load_data(
     """
     if size is not None and (len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size)):
         raise PangenError(f"'{size}' is no image size; give height and width in pixels, such as (28, 28).")
+    if rate is not None and rate < 1:
+        raise PangenError(f"a rate of {rate} Hz is none; give samples a second, such as 8000.")
+    if seconds is not None and seconds <= 0:
+        raise PangenError(f"clips of {seconds} s hold nothing; give a positive number of seconds.")
     if window is not None and window < 1:
-        raise PangenError(f"a window of {window} characters holds nothing; give at least 1.")
+        raise PangenError(f"a window of {window} holds nothing; give at least 1.")
     given = {
         "size": None if size is None else list(size),
         "skip_bad": skip_bad,
         "target": target,
         "lines": lines,
         "series": series,
-        "window": None if window == WINDOW and not lines else window,
+        "window": None if window == WINDOW and not lines and _is_text(name) else window,
+        "column": column,
+        "rate": rate,
+        "mono": mono,
+        "seconds": seconds,
         "seed": seed,
     }
     options = {k: v for k, v in given.items() if v is not None and v is not False and (k, v) != ("seed", 0)}
@@ -84,15 +109,23 @@ def load_data(
     if name == MEMORY:
         raise PangenError("data from memory is not kept; pass the same arrays again.")
     path = _find(name)
-    kind = "folder" if path.is_dir() else path.suffix.lower()
+    kind = path.suffix.lower()
+    if path.is_dir():
+        kind = "folder of sound" if is_sound(path) else "folder"
     if kind not in OPTIONS:
         if kind in ENDINGS:
             raise PangenError(f"{path} is one image; give a folder of at least 10.")
         raise PangenError(
-            f"{path} is nothing Pangen reads; give a folder of images, or a .npy, .npz, .csv or .txt file."
+            f"{path} is nothing Pangen reads; give a folder of images or of .wav files, or a .wav, .npy, .npz, .csv, .tsv or .txt file."
         )
     _check_options(options, OPTIONS[kind], str(name))
     try:
+        if kind in SERIES and window is not None:
+            read = read_series(path, column) if kind == ".csv" else array_series(load_array(path), str(path))
+            return series_data(str(path.resolve()), read, window, source=str(name), options=options)
+        if kind in (ENDING, "folder of sound"):
+            how = {k: given[k] for k in ("rate", "mono", "seconds", "skip_bad", "series", "seed")}
+            return sound_data(path, source=str(name), options=options, **how)
         parts, notes = _read(path, kind, given, window or WINDOW)
     except OSError as error:
         raise PangenError(f"{error.filename or path} cannot be read: {error.strerror}.") from None
@@ -135,6 +168,9 @@ def _read(path: Path, kind: str, given: dict[str, Any], window: int) -> tuple[di
             return read_npz(path), []
         case ".csv":
             return {"train": read_csv(path, target=given["target"])}, []
+        case ".tsv":
+            found, notes = read_pairs(path)
+            return {"train": found}, notes
         case _:
             found, notes = read_text(path, lines=given["lines"], window=window)
             return {"train": found}, notes
@@ -154,11 +190,26 @@ def _find(name: str | Path) -> Path:
     )
 
 
+def _is_text(name: str | Path) -> bool:
+    return KNOWN[str(name)].kind == "text" if name in KNOWN else Path(name).suffix.lower() == ".txt"
+
+
 def _check_options(options: dict[str, Any], allowed: Sequence[str], what: str) -> None:
     wrong = next((option for option in options if option not in allowed), None)
-    if wrong is None and not (options.get("lines") and "window" in options):
-        return
-    if wrong is None:
+    if wrong is not None:
+        can = f"it can take {', '.join(allowed)}" if allowed else "its splits are fixed"
+        raise PangenError(f"{what} does not take the option '{wrong}': {can}.")
+    windows = "window" in options
+    if windows and options.get("lines"):
         raise PangenError("a window is for text without lines; leave out one of 'lines' and 'window'.")
-    can = f"it can take {', '.join(allowed)}" if allowed else "its splits are fixed"
-    raise PangenError(f"{what} does not take the option '{wrong}': {can}.")
+    if windows and "target" in options:
+        raise PangenError("windows of a series have no labels: leave out one of 'target' and 'window'.")
+    if "series" in allowed and "lines" not in allowed:
+        if windows and "series" not in options:
+            raise PangenError(
+                f"{what} is cut into windows in time order alone: add 'series', or leave out 'window'."
+            )
+        if "column" in options and not windows:
+            raise PangenError(
+                "a column is chosen of a series: add 'series' and 'window', or leave out 'column'."
+            )

@@ -16,6 +16,9 @@ from pangen.data.arrays import examples
 from pangen.data.assemble import assemble
 from pangen.data.dataset import Data, Split
 from pangen.data.known import KNOWN
+from pangen.data.pairs import translations
+from pangen.data.series import read_series, series_data
+from pangen.data.sound import spoken_digits
 from pangen.data.text import WINDOW, read_characters, windows
 from pangen.errors import PangenError
 from pangen.rng import generator
@@ -23,15 +26,25 @@ from pangen.rng import generator
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
            "Ankle boot")  # fmt: skip
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DAYS = 8
+"""Of a series by the hour, in a window if nothing else is asked for."""
 TRAIN = 50_000
 """The first of the 60 000 training images train; the rest validate."""
 
 
-def local_data(name: str, *, window: int | None = None) -> Data:
+def local_data(
+    name: str, *, window: int | None = None, column: str | int = "OT", seconds: float | None = None
+) -> Data:
     """The data set of that name."""
     paths = KNOWN[name].paths()
+    if name == "multi30k":
+        return translations(name, paths)
     if name == "tinyshakespeare":
         return _shakespeare(name, paths[0], window or WINDOW)
+    if name.startswith("ett"):
+        return _transformer(name, paths[0], window or DAYS * 24, column)
+    if name == "fsdd":
+        return spoken_digits(name, paths[0], seconds)
     if name == "cifar10-lossless-4k":
         return _cifar(name, paths)
     if name.startswith("uci-"):
@@ -96,6 +109,16 @@ def _table(name: str, path: Path) -> Data:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise PangenError(f"{path} cannot be read ({error}): get the file again.") from None
     return assemble(name, {"train": examples(values, None, str(path))}, source=str(path))
+
+
+def _transformer(name: str, path: Path, window: int, column: str | int) -> Data:
+    """The first 12, 4 and 4 months of 30 days (Zhou et al. 2021), one column of them."""
+    series = read_series(path, column)
+    month = 30 * 24
+    if series.values.shape[1] < 20 * month:
+        raise PangenError(f"{path} holds {series.values.shape[1]} hours, not 20 months: get the file again.")
+    series = replace(series, values=series.values[:, : 20 * month])
+    return series_data(name, series, window, ends=(12 * month, 16 * month, 20 * month))
 
 
 def _draw(grey: Tensor, split: str) -> Tensor:

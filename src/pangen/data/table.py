@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +17,27 @@ from pangen.errors import PangenError, unknown
 
 GAPS = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-"})
 """Cells that say, in lower case, that a value is missing."""
+_AS_SERIES = ", or read the table as a series with --series --window N"
 MOST_CLASSES = 100
 """A target with more values than this is no label."""
 
 
 def read_csv(path: Path, *, target: str | int | None) -> Examples:
     """Every column a coordinate, but the target, whose values are the labels."""
-    header, rows, lines = _rows(path)
+    header, rows, lines = read_rows(path)
     names = header or [str(i) for i in range(len(rows[0]))]
-    chosen = None if target is None else _find(path, target, names)
+    chosen = None if target is None else find_column(path, target, names)
     columns = [i for i in range(len(names)) if i != chosen]
     if not columns:
         raise PangenError(f"{path} has no column beside its target '{names[chosen or 0]}'; add some.")
     x = np.empty((len(rows), len(columns)))
     for j, i in enumerate(columns):
-        x[:, j] = _numbers(path, names[i], [row[i] for row in rows], lines, target is None)
+        x[:, j] = column_values(path, names[i], [row[i] for row in rows], lines, target is None)
     y = None if chosen is None else _labels(path, names[chosen], [row[chosen] for row in rows], lines)
     return Examples("vector", float32(x, str(path)), y, tuple(names[i] for i in columns))
 
 
-def _rows(path: Path) -> tuple[list[str] | None, list[list[str]], list[int]]:
+def read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], list[int]]:
     """The header if there is one, the rows of stripped cells, and the line in the file of each."""
     text = read_characters(path)
     first = text.partition("\n")[0]
@@ -50,7 +52,7 @@ def _rows(path: Path) -> tuple[list[str] | None, list[list[str]], list[int]]:
     except csv.Error as error:
         raise PangenError(f"{path} is no table: {error} in line {reader.line_num}.") from None
     header = None
-    if rows and not any(_is_number(cell) for cell in rows[0]):
+    if rows and not any(is_number(cell) for cell in rows[0]):
         header, rows, lines = rows[0], rows[1:], lines[1:]
     if not rows:
         raise PangenError(f"{path} holds no rows of numbers; give a table with a row for each example.")
@@ -63,7 +65,7 @@ def _rows(path: Path) -> tuple[list[str] | None, list[list[str]], list[int]]:
     return header, rows, lines
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
@@ -71,7 +73,11 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _find(path: Path, target: str | int, names: list[str]) -> int:
+def _is_time(cell: str) -> bool:
+    return re.match(r"\d{4}[-/]\d\d?([-/]\d\d?)?", cell) is not None
+
+
+def find_column(path: Path, target: str | int, names: list[str]) -> int:
     """The column of that name, or at that index from 0, from the end if negative."""
     found = [i for i, name in enumerate(names) if name == str(target)]
     if len(found) > 1:
@@ -87,7 +93,9 @@ def _find(path: Path, target: str | int, names: list[str]) -> int:
     return index % len(names)
 
 
-def _numbers(path: Path, name: str, cells: list[str], lines: list[int], may_be_target: bool) -> list[float]:
+def column_values(
+    path: Path, name: str, cells: list[str], lines: list[int], may_be_target: bool
+) -> list[float]:
     found = []
     for cell, line in zip(cells, lines, strict=True):
         if cell.lower() in GAPS:
@@ -97,6 +105,7 @@ def _numbers(path: Path, name: str, cells: list[str], lines: list[int], may_be_t
         except ValueError:
             label = may_be_target and len(set(cells)) <= MOST_CLASSES
             hint = ", or make it the label with --target" if label else ""
+            hint += _AS_SERIES if _is_time(cell) else ""
             raise PangenError(
                 f"{path}: column '{name}' holds text, '{cell[:40]}' in line {line}; leave the column out{hint}."
             ) from None
@@ -120,7 +129,7 @@ def _labels(path: Path, name: str, cells: list[str], lines: list[int]) -> np.nda
     for cell, line in zip(cells, lines, strict=True):
         if cell.lower() in GAPS:
             raise _gap(path, name, line)
-    numbers = [float(cell) if _is_number(cell) else None for cell in cells]
+    numbers = [float(cell) if is_number(cell) else None for cell in cells]
     whole = all(v is not None and math.isfinite(v) and v == math.floor(v) for v in numbers)
     if None not in numbers and not whole:
         raise PangenError(

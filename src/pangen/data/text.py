@@ -27,12 +27,16 @@ def read_text(path: Path, *, lines: bool, window: int) -> tuple[Examples, list[s
 
 def read_characters(path: Path) -> str:
     """The characters of a UTF-8 file, its line ends as they are, without a byte-order mark."""
-    raw = path.read_bytes()
+    return characters(path.read_bytes(), str(path))
+
+
+def characters(raw: bytes, source: str) -> str:
+    """The same of what was read from `source`."""
     try:
         return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise PangenError(
-            f"{path} is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}; "
+            f"{source} is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}; "
             "save it as UTF-8."
         ) from None
 

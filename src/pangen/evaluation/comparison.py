@@ -57,6 +57,7 @@ def compare(
     out: str | Path | None = None,
     redo: bool = False,
     device: str = "auto",
+    features: Run | str | Path | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate models side by side.
@@ -71,6 +72,7 @@ def compare(
             that was interrupted goes on there: complete runs are not trained again.
         redo: train every run in `out` again with its recorded steps, and say what differs.
         device: auto, cpu, cuda or mps.
+        features: a run of a `vit` or `cnn`, or its folder, in whose features samples are set against real data.
         report: called with a `Stage` after every step and at every stage.
 
     Returns:
@@ -100,7 +102,7 @@ def compare(
         make_folder(folder / RUNS)
     tell = report or (lambda stage: None)
     tell(Stage("yardsticks", 0, len(plan), "evaluating"))
-    judge = Judge(found)
+    judge = Judge(found, features=features)
     work = _Work(found, judge, folder, budget, steps, device, redo, tell, len(plan))
     rows = [work.row(name, seed, index) for index, (name, seed) in enumerate(plan)]
     result: dict[str, Any] = {
@@ -115,7 +117,7 @@ def compare(
         "protocol": work.judge.protocol(),
         "machine": machine(),
         "rule": RULE,
-        "command": _command(found.name, models, budget, steps, seeds, out, redo),
+        "command": _command(found.name, models, budget, steps, seeds, out, redo, features),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if redo:
@@ -196,7 +198,9 @@ class _Work:
         recipe = Recipe.from_json(read_json(path / RECIPE))
         entry, scratch = get(recipe.model["name"]), path.with_name(f".{path.name}")
         shutil.rmtree(scratch, ignore_errors=True)
-        codec = choose_codec(entry, self.data, conditional=recipe.conditional, name=recipe.codec["name"])
+        told = dict(recipe.codec)
+        name = told.pop("name")
+        codec = choose_codec(entry, self.data, conditional=recipe.conditional, name=name, settings=told)
         # to resume from nothing is to start with the recorded steps, the budget being spent already
         run = fit_recipe(
             recipe, self.data, codec, path=scratch, device=pick_device(self.device), resume=True, report=tell
@@ -337,6 +341,7 @@ def _command(
     seeds: int,
     out: str | Path | None,
     redo: bool,
+    features: Run | str | Path | None,
 ) -> str:
     words = ["pangen", "compare", name]
     if models is not None:
@@ -344,5 +349,7 @@ def _command(
     if not redo:
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
         words += ["--seeds", str(seeds)] if seeds > 1 else []
+    if features is not None:
+        words += ["--features", str(features.path if isinstance(features, Run) else features)]
     words += ["-o", str(out)] if out is not None else []
     return shlex.join([*words, "--redo"] if redo else words)

@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from pangen.model import GenerativeModel
 from pangen.run import Run
 
 
-def sample_timed(run: Run, n: int, y: Tensor | None, *, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+def sample_timed(run: Run, n: int, y: Any, *, seed: int = 0) -> tuple[Any, dict[str, Any]]:
     """`n` samples, and the seconds for 1000 and network evaluations for one."""
     with run.computing():
         evaluations = network_evaluations(run.model)  # warms up as well
@@ -40,9 +40,7 @@ def network_evaluations(model: GenerativeModel) -> int:
             calls[module] = calls.get(module, 0) + 1
 
     generator = torch.Generator(model.device).manual_seed(0)
-    y = None
-    if model.space.condition is not None:
-        y = torch.full((model.chunk,), model.space.classes, device=model.device)
+    y = model.space.no_condition(model.chunk, model.device)
     handle = register_module_forward_hook(count)
     states = 0
     try:

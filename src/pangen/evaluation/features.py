@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pangen.data.dataset import Data
+from pangen.evaluation.sound import log_mel
 from pangen.rng import generator, seed_of
+from pangen.run import Run
 from pangen.threads import threads
 
 WIDEST = 32
@@ -31,15 +33,22 @@ class Features:
 
 
 def flatten(data: Data, raw: Any) -> Tensor:
-    """Raw images or vectors as plain coordinates `(N, D)` float32.
+    """Raw images, vectors, series or sound as plain coordinates `(N, D)` float32.
 
-    Grey levels are scaled to [0, 1]; vectors to the training split's mean 0 and deviation 1.
+    Grey levels are scaled to [0, 1]; sound becomes log-mel spectrograms; other numbers to the training split's mean 0 and deviation 1.
     """
+    if data.modality == "sound":
+        return log_mel(raw, data.rate)
     if data.modality == "image":
         return raw.flatten(1).float() / (data.levels - 1)
     train = data.train.x.double()
     std = train.std(0, correction=0)
-    return ((raw.double() - train.mean(0)) / torch.where(std > 0, std, 1.0)).float()
+    return ((raw.double() - train.mean(0)) / torch.where(std > 0, std, 1.0)).float().flatten(1)
+
+
+def coordinates(data: Data) -> str:
+    """What `flatten` gives, in a user's words."""
+    return {"image": "pixels", "sound": "log-mel spectrograms"}.get(data.modality, "standardised coordinates")
 
 
 def choose_features(data: Data, examples: int) -> Features:
@@ -52,11 +61,20 @@ def choose_features(data: Data, examples: int) -> Features:
         return _classifier(data, most)
     if data.modality == "vector" and data.shape[0] <= most:
         return Features("standardised coordinates", data.shape[0], lambda raw: flatten(data, raw).double())
-    what = "pixels" if data.modality == "image" else "standardised coordinates"
+    what = coordinates(data)
     project, dims = _principal(flatten(data, train).double(), most)
     return Features(
         f"principal components of {what}, {dims}-d", dims, lambda raw: project(flatten(data, raw).double())
     )
+
+
+def features_of(run: Run, data: Data, examples: int) -> Features:
+    """What a trained model knows of examples: its features' leading principal components."""
+    most = max(min(WIDEST, examples // 5), 1)
+    train = data.train.first(FITTED_ON).all(generator("cpu", "features"))[0]
+    project, dims = _principal(run.features(train), most)
+    name = f"{run.entry.name} trained on {run.recipe.data.name}, principal components, {dims}-d"
+    return Features(name, dims, lambda raw: project(run.features(raw)))
 
 
 def _principal(x: Tensor, most: int) -> tuple[Callable[[Tensor], Tensor], int]:

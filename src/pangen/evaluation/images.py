@@ -21,6 +21,10 @@ def picture(raw: Any, levels: int = 0) -> Image.Image:
     """A picture of raw examples, as `Split.x` holds them."""
     if not isinstance(raw, Tensor):
         return strip(raw)
+    if raw.ndim == 3:
+        from pangen.evaluation.series import lines
+
+        return lines(raw)
     return grid(raw, levels) if raw.ndim == 4 else scatter(raw)
 
 

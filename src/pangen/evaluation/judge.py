@@ -19,7 +19,7 @@ from pangen.data.latents import unchanged
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.classification import CLASSIFIER, synthetic_accuracy
 from pangen.evaluation.cost import sample_timed
-from pangen.evaluation.features import choose_features, flatten
+from pangen.evaluation.features import choose_features, coordinates, features_of, flatten
 from pangen.evaluation.fidelity import (
     class_weights,
     density_coverage,
@@ -50,6 +50,7 @@ def evaluate(
     seed: int = 0,
     samples: int | None = None,
     examples: int | None = None,
+    features: Run | str | Path | None = None,
 ) -> dict[str, Any]:
     """How good a run is on held-out data, as one JSON-able object.
 
@@ -62,6 +63,8 @@ def evaluate(
             1000 (or the number of training examples) for the classifier trained on them.
         examples: held-out examples whose likelihood is computed; None: as many as `compare`
             takes, all of a small split and at least 300 of a large one.
+        features: a run of a `vit` or `cnn`, or its folder, in whose features samples are set against real
+            data; None: a small classifier trained on the spot, or what fits the data.
 
     Raises:
         PangenError: when the data has changed since, or is of another kind than the run's.
@@ -69,7 +72,8 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     found = data_of(run) if data is None else as_data(data)
     check_kind(run, found)
-    return Judge(found, split=split, seed=seed, samples=samples, examples=examples).judge(run)
+    judge = Judge(found, split=split, seed=seed, samples=samples, examples=examples, features=features)
+    return judge.judge(run)
 
 
 class Judge:
@@ -82,6 +86,7 @@ class Judge:
         samples: how many samples are drawn of each model.
         examples: how many real examples likelihoods are computed on; None: all of a small split, and
             at least 300 of a large one.
+        features: a run, or its folder, whose features stand for an example; None: those of the data.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Judge:
         seed: int = 0,
         samples: int | None = None,
         examples: int | None = None,
+        features: Run | str | Path | None = None,
     ) -> None:
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
@@ -100,8 +106,7 @@ class Judge:
         if len(data.split(split)) < 2:
             raise PangenError(f"the {split} split of '{data.name}' has fewer than 2 examples to judge by.")
         self.data, self.split, self.seed = data, split, seed
-        dims = data.train.x[0].numel() if isinstance(data.train.x, Tensor) else max(data.window, 64)
-        most = min(max(400_000 // dims, 500), 2000)
+        most = min(max(400_000 // data.size, 500), 2000)
         self.reference = pick(data.split(split), most)
         count = len(self.reference.x)
         self.samples = samples or max(count, min(len(data.train), most, 1000))
@@ -110,7 +115,13 @@ class Judge:
         self.held_out = pick(data.split(self._partner), count)
         # the same, and called the same, for models of the data and of its codes
         named = replace(data, name=data.raw_name or data.name)
-        self.features = choose_features(named, min(count, self.samples, len(self.held_out.x)))
+        fewest = min(count, self.samples, len(self.held_out.x))
+        if features is None:
+            self.features = choose_features(named, fewest)
+        else:
+            of = features if isinstance(features, Run) else load_run(features)
+            check_kind(of, data)
+            self.features = features_of(of, data, fewest)
         self._real = self.features.embed(self.reference.x)
         self._shares = _shares(data)
         self._train = self._plain(data.train.all(generator("cpu", "judge", "train"))[0])
@@ -139,14 +150,14 @@ class Judge:
             "data": self.data.name,
             "split": self.split,
             "seed": run.recipe.seed,
-            "conditional": bool(run.codec.labels),
+            "conditional": run.codec.condition is not None,
             "codec": run.codec.name,
             "density": "none" if run.no_likelihood else run.entry.density,
         }
         row |= likelihoods(run, self.data, self.scored, seed=self.seed)
         cost = {"parameters": card.get("parameters"), "train_seconds": card.get("seconds")}
         if run.entry.samples:
-            y = run.labels(self.samples, seed=self.seed)
+            y = run.conditions(self.samples, seed=self.seed)
             x, drawing = sample_timed(run, self.samples, y, seed=self.seed)
             row |= self.measure(x, y)
             if run.entry.chains:
@@ -168,7 +179,7 @@ class Judge:
         }
         return {**row, "protocol": self.protocol()}
 
-    def measure(self, x: Any, y: Tensor | None) -> dict[str, Any]:
+    def measure(self, x: Any, y: Any) -> dict[str, Any]:
         """The fields `fidelity`, `classification`, `near_copies` and, of images, `sharpness` of raw samples."""
         if isinstance(x, Tensor) and not torch.isfinite(x.float()).all():
             bad = int((~torch.isfinite(x.float())).flatten(1).any(1).sum())
@@ -186,7 +197,7 @@ class Judge:
         rows = {"held-out real data": self.held_out, "copies of the training set": copies}
         return [{"model": name, **self.measure(found.x, found.y)} for name, found in rows.items()]
 
-    def _fidelity(self, x: Any, y: Tensor | None) -> dict[str, Any]:
+    def _fidelity(self, x: Any, y: Any) -> dict[str, Any]:
         n = min(len(x), len(self._real))
         if n < FEWEST:
             return {"none": f"{n} examples are too few to measure by; {FEWEST} are needed"}
@@ -213,7 +224,7 @@ class Judge:
             entries[name] = _share(values, name, self.seed, neighbours=k, **facts)
         return entries
 
-    def _classification(self, x: Any, y: Tensor | None) -> dict[str, Any]:
+    def _classification(self, x: Any, y: Any) -> dict[str, Any]:
         if not self.data.labels:
             return {"none": "the data has no labels"}
         if self.data.modality == "text":
@@ -227,11 +238,13 @@ class Judge:
         )
 
     def _near_copies(self, x: Any) -> dict[str, Any]:
+        if self.data.modality == "series":
+            return {
+                "none": "a series moves on: what is held out is no measure of nearness to what came before"
+            }
         if self._threshold == 0:
             return {"none": "unseen real examples equal training examples: copies prove nothing here"}
-        where = {"image": "pixels", "vector": "standardised coordinates"}.get(
-            self.data.modality, self.features.name
-        )
+        where = self.features.name if self.data.modality == "text" else coordinates(self.data)
         found = self._copies(x)
         return _share(
             found,
@@ -264,16 +277,23 @@ def pick(split: Split, n: int) -> Examples:
 def check_kind(run: Run, data: Data) -> None:
     """Raise when the data are of another kind than a run's own."""
     codec, name = run.codec.outer, run.entry.name
-    theirs = codec.data_space.shape
-    if not type(codec).applies(data) or (data.modality != "text" and theirs != data.shape):
+    if run.answers and not data.pairs:
+        raise PangenError(f"this {name} answers to texts, and '{data.name}' has none beside its examples.")
+    theirs = codec.raw_shape
+    if not type(codec).applies(data) or (data.modality not in ("text", "sound") and theirs != data.shape):
         raise PangenError(
-            f"this {name} was trained on examples of shape {theirs}; '{data.name}' holds {data.modality}s "
+            f"this {name} was trained on examples of shape {theirs}; '{data.name}' holds {data.modality.removesuffix('s')}s "
             f"of shape {data.shape}: evaluate it on data of its own kind."
         )
     levels = getattr(codec, "levels", data.levels)
     if levels != data.levels:
         raise PangenError(
             f"this {name} was trained on {levels} levels; '{data.name}' has {data.levels}: evaluate it on data of its own kind."
+        )
+    rate = getattr(codec, "rate", data.rate)
+    if rate != data.rate:
+        raise PangenError(
+            f"this {name} was trained on sound of {rate} Hz; '{data.name}' has {data.rate}: read it with --rate {rate}."
         )
     if run.codec.labels and run.codec.labels != data.labels:
         raise PangenError(f"this {name} was trained with other labels than '{data.name}' has.")

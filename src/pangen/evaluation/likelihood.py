@@ -19,34 +19,26 @@ WORK = 256_000
 
 
 class Examples(NamedTuple):
-    """Raw held-out examples and their labels."""
+    """Raw held-out examples and their conditions."""
 
     x: Any
-    y: Tensor | None
+    y: Any
 
 
 def examples_compared(data: Data, split: str) -> int:
     """How many held-out examples a comparison computes likelihoods on, at least 300 if there are."""
-    dims = data.train.x[0].numel() if isinstance(data.train.x, Tensor) else max(data.window, 64)
-    return min(len(data.split(split)), max(WORK // (dims * max(len(data.labels), 1)), 300))
+    return min(len(data.split(split)), max(WORK // (data.size * max(len(data.labels), 1)), 300))
 
 
 def likelihoods(run: Run, data: Data, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
     """The fields `likelihood`, and where they apply `likelihood_given_label`, `classifier` and `regret`."""
+    labels, itself = run.codec.labels, isinstance(run.model, HasClassifier)
     if reason := run.no_likelihood:
-        return {"likelihood": {"none": reason}}
-    dims = run.codec.dims(examples.x) / len(examples.x)
-    discrete = data.modality != "vector"
-    if run.codec.labels:
-        joint = run.joint_log_prob(examples.x, seed=seed)
-        found = LogProb(joint.nats.logsumexp(1), joint.kind)
+        fields: dict[str, Any] = {"likelihood": {"none": reason}}
     else:
-        found = run.log_prob(examples.x, seed=seed)
-    fields = {"likelihood": _summary(found.nats, found.kind, dims, discrete)}
-    if run.codec.labels and examples.y is not None:
-        own = (joint.nats - run.codec.label_log_prior).gather(1, examples.y[:, None])[:, 0]
-        fields["likelihood_given_label"] = _summary(own, joint.kind, dims, discrete)
-        itself = isinstance(run.model, HasClassifier)
+        joint = run.joint_log_prob(examples.x, seed=seed) if labels else None
+        fields = _of_likelihood(run, joint, data, examples, seed=seed)
+    if labels and examples.y is not None and (itself or not run.no_likelihood):
         log_p = run.classify(examples.x, seed=seed) if itself else joint.nats.log_softmax(1)
         right = (log_p.argmax(1) == examples.y).double()
         fields["classifier"] = {
@@ -55,6 +47,28 @@ def likelihoods(run: Run, data: Data, examples: Examples, *, seed: int = 0) -> d
             "by": "the model's own p(y given x)" if itself else "Bayes' rule",
             "samples": len(right),
         }
+    return fields
+
+
+def _of_likelihood(
+    run: Run, joint: LogProb | None, data: Data, examples: Examples, *, seed: int
+) -> dict[str, Any]:
+    """Of p(x), and of p(x given y) where `joint` is log p(x, y) `(N, labels)`."""
+    dims, discrete = run.codec.dims(examples.x) / len(examples.x), data.discrete
+    if run.answers:
+        found = run.log_prob(examples.x, examples.y, seed=seed)
+        return {
+            "likelihood": {"none": "it knows p(x given y) alone"},
+            "likelihood_given_label": _summary(found.nats, found.kind, dims, discrete),
+        }
+    if joint is None:
+        found = run.log_prob(examples.x, seed=seed)
+    else:
+        found = LogProb(joint.nats.logsumexp(1), joint.kind)
+    fields = {"likelihood": _summary(found.nats, found.kind, dims, discrete)}
+    if joint is not None and examples.y is not None:
+        own = (joint.nats - run.codec.label_log_prior).gather(1, examples.y[:, None])[:, 0]
+        fields["likelihood_given_label"] = _summary(own, joint.kind, dims, discrete)
     if data.truth is not None:
         difference = data.truth.log_prob(examples.x).double() - found.nats
         fields["regret"] = {**mean_and_error(difference), "entropy": float(data.truth.entropy)}

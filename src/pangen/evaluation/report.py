@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from pangen.data.dataset import Data
+from pangen.data.dataset import REAL, Data
 from pangen.evaluation import figures
-from pangen.evaluation.images import grid, png, scatter
+from pangen.evaluation.images import grid, picture, png, scatter
 from pangen.evaluation.judge import pick
+from pangen.evaluation.sound import spectrograms
 from pangen.evaluation.summary import number
 from pangen.evaluation.table import BEATEN, cell, code_facts, columns, is_beaten
 from pangen.files import write_bytes, write_text
@@ -21,7 +22,7 @@ from pangen.recipes import RULE
 from pangen.registry import TAXONOMY, get
 from pangen.run import METRICS, load_run
 
-SHOWN = {"image": 40, "vector": 2000, "text": 4}
+SHOWN = {"image": 40, "vector": 2000, "series": 15, "text": 4, "sound": 16}
 """Examples in a picture."""
 FEW = 10
 """Classes that each have a column in a picture, at most."""
@@ -93,8 +94,12 @@ def _drawn(folder: Path, data: Data) -> dict[str, Any]:
 def _shown(x: Any, data: Data, *, columns: int = 10) -> dict[str, Any]:
     if data.modality == "text":
         return {"image": None, "texts": list(x)}
+    if data.modality == "sound":
+        return {"image": _embed(png(spectrograms(x, data.rate))), "texts": None}
     if data.modality == "image":
         return {"image": _embed(png(grid(x, data.levels, columns=columns))), "texts": None}
+    if data.modality == "series":
+        return {"image": _embed(png(picture(x))), "texts": None}
     if data.shape[0] < 2:
         return {"image": _embed(png(scatter(x))), "texts": None}
     train = data.train.x[:, :2]
@@ -155,7 +160,7 @@ def _title(row: dict[str, Any], measure: str, beaten: list[str]) -> str:
 
 def _plots(result: dict[str, Any]) -> list[dict[str, str]]:
     rows = [row for row in result["rows"] if "failed" not in row]
-    discrete = result["facts"]["modality"] != "vector"
+    discrete = result["facts"]["modality"] not in REAL
     measure, ylabel = (
         ("bits_per_dim", "bits/dim (lower is better)")
         if discrete

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from pangen.data.dataset import REAL
 from pangen.evaluation.summary import number
 
 BEATEN = "▾"
@@ -26,7 +27,7 @@ class Column(NamedTuple):
 def columns(result: dict[str, Any]) -> list[Column]:
     """The columns that this data has."""
     facts = result["facts"]
-    discrete = facts["modality"] != "vector"
+    discrete = facts["modality"] not in REAL
     found = [Column("bits_per_dim", "bits/dim", "↓") if discrete else Column("nats", "log p, nats", "↑")]
     if facts["entropy"] is not None:
         found.append(Column("regret", "regret, nats", "↓"))

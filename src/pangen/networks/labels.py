@@ -1,4 +1,4 @@
-"""What conditional models do with labels."""
+"""What conditional models do with conditions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pangen.space import Space
 
 
 def hide(y: Tensor | None, space: Space, share: float) -> Tensor | None:
-    """Labels `(B,)`, or vectors `(B, d)`, with a random `share` of them replaced by the null condition.
+    """Conditions `(B, *shape)`, a random `share` of them replaced by the null condition.
 
     So that one network learns p(x) beside p(x given y) (Ho and Salimans 2022, Algorithm 1).
     """
     if y is None or share == 0:
         return y
     hidden = torch.rand(len(y), device=y.device) < share
-    if y.is_floating_point():
-        return torch.where(hidden[:, None], torch.nan, y)
-    return torch.where(hidden, space.classes, y)
+    return torch.where(hidden.view(-1, *[1] * (y.dim() - 1)), space.no_condition(1, y.device), y)
 
 
 def of_class(scores: Tensor, y: Tensor | None) -> Tensor:

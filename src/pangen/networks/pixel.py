@@ -10,6 +10,7 @@ out again to compute one more row or pixel, which is how samples are drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -18,6 +19,30 @@ from torch.nn.functional import glu, linear, pad
 
 FIRST = 7
 """Size of the first kernel (van den Oord et al. 2016a, Table 1)."""
+
+
+class Growing(Protocol):
+    """The cache: a batch of growing images, of which `seen` pixels are known; it goes on in one way only."""
+
+    seen: int
+    context: Tensor
+    """`(B, channels, 1, 1)`, from which the next pixel is predicted."""
+
+
+class Causal(Protocol):
+    """Layers by which a pixel's context knows earlier pixels and no others."""
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Features `(B, inputs, H, W)` to contexts `(B, channels, H, W)`; `y` `(B, condition)`."""
+        ...
+
+    def start(self, n: int, width: int, y: Tensor | None = None) -> Growing:
+        """The cache of `n` images, `width` wide, of which nothing is known."""
+        ...
+
+    def advance(self, cache: Growing, x: Tensor) -> None:
+        """One more pixel is known, `x` `(B, inputs, 1, 1)`: the context becomes that of the one after it."""
+        ...
 
 
 class Conv(nn.Conv2d):
@@ -161,7 +186,7 @@ class GatedStacks(nn.Module):
         )
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        v = h = _inside(x)
+        v = h = inside(x)
         context = 0
         for layer in self.layers:
             v, h, skip = layer(v, h, y)
@@ -178,7 +203,7 @@ class GatedStacks(nn.Module):
     def advance(self, cache: Cache, x: Tensor) -> None:
         """One more pixel is known, `x` `(B, inputs, 1, 1)`: the context becomes that of the one after it."""
         width = cache.row.shape[-1]
-        column, x = cache.seen % width, _inside(x)
+        column, x = cache.seen % width, inside(x)
         cache.row[..., column : column + 1] = x
         cache.seen += 1
         if column + 1 == width:
@@ -221,7 +246,7 @@ class ChannelHead(nn.Module):
         return torch.stack([self.one(context, x, c) for c in range(len(self.enter))], 2)
 
 
-def _inside(x: Tensor) -> Tensor:
+def inside(x: Tensor) -> Tensor:
     """With a channel of ones, by which the image differs from what pads it."""
     return torch.cat([x, torch.ones_like(x[:, :1])], 1)
 

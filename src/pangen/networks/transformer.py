@@ -10,6 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, linear, scaled_dot_product_attention
 
+from pangen.networks.positions import Rotary
+
 
 @dataclass
 class Cache:
@@ -21,6 +23,16 @@ class Cache:
     keys: Tensor
     values: Tensor
     seen: int = 0
+
+    def add(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values of a layer, these being the next."""
+        now = self.seen + k.shape[-2]
+        self.keys[layer, :, :, self.seen : now], self.values[layer, :, :, self.seen : now] = k, v
+        return self.keys[layer, :, :, :now], self.values[layer, :, :, :now]
+
+
+Remembered = tuple[Tensor, Tensor]
+"""Keys and values `(B, heads, S, head)` of a memory."""
 
 
 class Attention(nn.Module):
@@ -34,35 +46,50 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        memory: Tensor | None = None,
+        memory: Tensor | Remembered | None = None,
         mask: Tensor | None = None,
         *,
         causal: bool = False,
         cache: Cache | None = None,
         layer: int = 0,
+        rotary: Rotary | None = None,
     ) -> Tensor:
         """What each of `x` `(B, T, width)` reads from `memory` `(B, S, width)`, or from `x` itself.
 
         `mask` `(B or 1, 1, T, S)` is true where it may look. `causal`: x sees itself and what is before it;
-        with a cache these are the T tokens after those it has seen.
+        with a cache these are the T tokens after those it has seen. `rotary` turns queries and keys of x.
         """
         if memory is None:
-            q, k, v = self.split(self.qkv(x), 3)
+            q, k, v = parts = self.split(self.qkv(x), 3)
+            if rotary is not None:
+                q, k = rotary(parts[:2], cache.seen if cache else 0)
         else:
-            w, b, D = self.qkv.weight, self.qkv.bias, self.width
-            (q,) = self.split(linear(x, w[:D], b[:D]), 1)
-            k, v = self.split(linear(memory, w[D:], b[D:]), 2)
+            (q,) = self.split(linear(x, self.qkv.weight[: self.width], self.qkv.bias[: self.width]), 1)
+            k, v = memory if isinstance(memory, tuple) else self.remember(memory)
         if cache is not None:
-            past, now = cache.seen, cache.seen + x.shape[1]
-            cache.keys[layer, :, :, past:now], cache.values[layer, :, :, past:now] = k, v
-            k, v = cache.keys[layer, :, :, :now], cache.values[layer, :, :, :now]
-            mask = torch.ones(x.shape[1], now, dtype=torch.bool, device=x.device).tril(past)
-        a = scaled_dot_product_attention(q, k, v, mask, is_causal=causal and mask is None)
+            k, v = cache.add(layer, k, v)
+            T, S = q.shape[-2], k.shape[-2]
+            causal = T == S  # a single token sees all
+            mask = torch.ones(T, S, dtype=torch.bool, device=x.device).tril(S - T) if 1 < T < S else None
+        a = attend(q, k, v, mask, causal=causal and mask is None)
         return self.project(rearrange(a, "b h t d -> b t (h d)"))
+
+    def remember(self, memory: Tensor) -> Remembered:
+        """What stands for a memory that is read more than once."""
+        k, v = self.split(linear(memory, self.qkv.weight[self.width :], self.qkv.bias[self.width :]), 2)
+        return k, v
 
     def split(self, x: Tensor, n: int) -> Tensor:
         """`n` tensors `(B, heads, T, head)` side by side."""
         return rearrange(x, "b t (n h d) -> n b h t d", n=n, h=self.heads)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    """What queries `(B, heads, T, head)` read; never in bfloat16 on a processor, where its gradient is slow."""
+    if q.is_cpu and q.dtype == torch.bfloat16:
+        with torch.autocast("cpu", enabled=False):
+            return attend(q.float(), k.float(), v.float(), mask, causal=causal)
+    return scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
 
 
 class Block(nn.Module):
@@ -83,9 +110,10 @@ class Block(nn.Module):
         causal: bool = False,
         cache: Cache | None = None,
         layer: int = 0,
+        rotary: Rotary | None = None,
     ) -> Tensor:
         """`x` `(B, T, width)`; the rest as in `Attention`."""
-        a = self.attention(self.norm1(x), None, mask, causal=causal, cache=cache, layer=layer)
+        a = self.attention(self.norm1(x), None, mask, causal=causal, cache=cache, layer=layer, rotary=rotary)
         x = x + dropout(a, self.dropout, self.training)
         h = self.narrow(gelu(self.widen(self.norm2(x))))
         return x + dropout(h, self.dropout, self.training)
@@ -104,10 +132,14 @@ def start(blocks: nn.Module, depth: int) -> None:
 
 
 class CausalTransformer(nn.Module):
-    """Vectors `(B, T, width)` to vectors `(B, T, width)`; output t sees inputs 0 .. t."""
+    """Vectors `(B, T, width)` to vectors `(B, T, width)`; output t sees inputs 0 .. t.
 
-    def __init__(self, width: int, depth: int, heads: int, dropout: float = 0.0) -> None:
+    `rotary`: places for which attention knows how far apart two tokens stand; 0: it does not.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int, dropout: float = 0.0, *, rotary: int = 0) -> None:
         super().__init__()
+        self.rotary = Rotary(rotary, width // heads) if rotary else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         start(self, depth)
@@ -121,7 +153,7 @@ class CausalTransformer(nn.Module):
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """With a cache, `x` holds only the inputs it has not seen, and it is advanced in place."""
         for layer, block in enumerate(self.blocks):
-            x = block(x, causal=True, cache=cache, layer=layer)
+            x = block(x, causal=True, cache=cache, layer=layer, rotary=self.rotary)
         if cache is not None:
             cache.seen += x.shape[1]
         return self.norm(x)

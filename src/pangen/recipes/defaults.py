@@ -43,10 +43,10 @@ def default_recipe(
     return Recipe.from_json(
         {
             "data": DataSpec(name=data.name, options=dict(data.options), fingerprint=data.fingerprint),
-            "codec": {"name": codec.name},
+            "codec": {"name": codec.name, **{name: getattr(codec, name) for name in codec.settings()}},
             "model": {"name": entry.name, **named},
             "training": Training(**training),
             "seed": seed,
-            "conditional": bool(codec.labels),
+            "conditional": codec.condition is not None,
         }
     )

@@ -51,7 +51,9 @@ class Training:
     clip: float | None = 1.0
     """Largest gradient norm of a player; None: no clipping."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """How the rate falls to zero after the warm-up."""
+    """How the rate falls after the warm-up."""
+    final: float = 0.0
+    """What it falls to, as a share of `lr`."""
     warmup: int = 0
     """Steps over which the rate rises linearly."""
     ema: float = 0.0
@@ -66,7 +68,7 @@ class Training:
             "steps": self.steps >= 1, "batch": self.batch >= 1, "accumulate": self.accumulate >= 1,
             "lr": self.lr > 0, "ema": 0 <= self.ema < 1, "validations": self.validations >= 1,
             "warmup": self.warmup >= 0, "weight_decay": self.weight_decay >= 0,
-            "clip": self.clip is None or self.clip > 0, "budget": self.budget is None or self.budget > 0,
+            "final": 0 <= self.final <= 1, "clip": self.clip is None or self.clip > 0, "budget": self.budget is None or self.budget > 0,
             "betas": all(0 <= b < 1 for b in self.betas),
         }  # fmt: skip
         for name, holds in checks.items():

@@ -1,5 +1,20 @@
 """What a trained run is good for, each task written against a capability."""
 
+from pangen.tasks.fill import fill
+from pangen.tasks.forecast import forecast, score_forecasts
 from pangen.tasks.latent import decode, encode, interpolate, reconstruct
+from pangen.tasks.text import complete, stream
+from pangen.tasks.translate import translate
 
-__all__ = ["decode", "encode", "interpolate", "reconstruct"]
+__all__ = [
+    "complete",
+    "decode",
+    "encode",
+    "fill",
+    "forecast",
+    "interpolate",
+    "reconstruct",
+    "score_forecasts",
+    "stream",
+    "translate",
+]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pangen.capabilities import HasLatent
-from pangen.codecs import LearnedCodec
+from pangen.codecs import LearnedCodec, Text
 from pangen.errors import PangenError
 from pangen.precision import precision
 from pangen.rng import chunks, whole
@@ -112,13 +112,13 @@ def labels_of(run: Run, y: Labels, n: int) -> Tensor | None:
         )
     if isinstance(y, Tensor | Sequence) and not isinstance(y, str) and len(y) != n:
         raise PangenError(f"{len(y)} labels do not fit {n} examples; give one for each.")
-    return run.labels(n, y)
+    return run.conditions(n, y)
 
 
 def examples_of(run: Run, raw: Any) -> Any:
     """Raw examples as the run's codec reads them, checked."""
     codec, name = run.codec.outer, run.entry.name
-    if codec.name == "characters":
+    if isinstance(codec, Text):
         if isinstance(raw, str) or not all(isinstance(text, str) for text in raw):
             raise PangenError(f"this {name} takes text: give a list of strings.")
         return tuple(raw)

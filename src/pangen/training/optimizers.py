@@ -33,8 +33,9 @@ def rate(progress: Progress, settings: Training) -> float:
     done = (progress.step - settings.warmup) / max(progress.total - settings.warmup, 1)
     match settings.schedule:
         case "linear":
-            return settings.lr * (1 - done)
+            left = 1 - done
         case "cosine":
-            return settings.lr * (1 + math.cos(math.pi * done)) / 2
+            left = (1 + math.cos(math.pi * done)) / 2
         case _:
-            return settings.lr
+            left = 1.0
+    return settings.lr * (settings.final + (1 - settings.final) * left)

@@ -47,9 +47,12 @@ def fit_model(
     where = pick_device(device)
     if resume:
         plan = _recipe_to_resume(path, model, data)
-        chosen = choose_codec(entry, data, conditional=plan.conditional, name=plan.codec["name"])
+        conditional, told = plan.conditional, dict(plan.codec)
     else:
-        chosen = choose_codec(entry, data, conditional=conditional, name=codec)
+        fields = {"codec.name": codec, **(recipe or {})}
+        told = {k.removeprefix("codec."): v for k, v in fields.items() if k.startswith("codec.")}
+    chosen = choose_codec(entry, data, conditional=conditional, name=told.pop("name"), settings=told)
+    if not resume:
         if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise PangenError(f"{path} already exists; choose another -o, or go on with --resume.")
         plan = default_recipe(entry, data, chosen, steps=steps, budget=budget, seed=seed)

@@ -9,6 +9,7 @@ from pangen.data.known_truth.binary import BarsAndStripes, Ising
 from pangen.data.known_truth.law import Law
 from pangen.data.known_truth.markov import MarkovText
 from pangen.data.known_truth.plane import Checkerboard, GaussianMixture, Moons
+from pangen.data.known_truth.series import AR2
 
 KNOWN_TRUTH: dict[str, Callable[[], Law]] = {
     "moons": Moons,
@@ -18,12 +19,13 @@ KNOWN_TRUTH: dict[str, Callable[[], Law]] = {
     "bars-and-stripes": BarsAndStripes,
     "ising4x4": Ising,
     "markov-text": MarkovText,
+    "ar2": AR2,
 }
 """The law behind each name."""
 
 
 def known_truth_data(name: str) -> Data:
-    """The fixed splits of a known-truth set, 50 000 / 10 000 / 10 000 examples."""
+    """The fixed splits of a known-truth set: 50 000 / 10 000 / 10 000 examples, or pieces of one path."""
     return KNOWN_TRUTH[name]().data(name)
 
 

@@ -7,7 +7,8 @@ after channel, each a token (Chen et al. 2020), and are embedded with the neighb
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.nn.functional import linear
 
 from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import Before, SequenceModel
+from pangen.networks.positions import sinusoids
+from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Cache, CausalTransformer
 from pangen.settings import Count, Share
 from pangen.space import Batch, Space
@@ -23,15 +26,19 @@ from pangen.space import Batch, Space
 class GPT(SequenceModel):
     """A causal Transformer over one token for each value of an example.
 
-    The head of text is tied to the embedding of the token before (Press and Wolf 2017); pixels
-    learn faster without. Its bias starts at the log-frequency of each token, in images at each
-    position.
+    The bias of the head starts at the log-frequency of each token, in images at each position.
 
     Args:
         width: of the residual stream, a multiple of `heads`.
         depth: blocks.
         heads: of attention.
+        positions: what tells places apart: "learned" vectors; "sinusoidal" ones, beside embeddings times
+            the root of their width (Vaswani et al. 2017, Sections 3.4 and 3.5); "rotary", turns of queries
+            and keys (Su et al. 2021), which show attention how far apart two tokens stand.
+        tied: whether the head is the embedding of the token before (Press and Wolf 2017); None: in text,
+            as pixels learn faster without.
         dropout: of the embeddings and of what each block adds.
+        precision: bfloat16 rounds the factors of the layers' products in training.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 
@@ -46,19 +53,34 @@ class GPT(SequenceModel):
         width: Count = 128,
         depth: Count = 2,
         heads: Count = 4,
+        positions: Literal["learned", "sinusoidal", "rotary"] = "learned",
+        tied: bool | None = None,
         dropout: Share = 0.1,
+        precision: Precision = "full",
         unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space, unlabelled=unlabelled)
         if width % heads:
             raise PangenError(f"model.width = {width} is no multiple of model.heads = {heads}; change one.")
+        if positions == "rotary" and width // heads % 2:
+            raise PangenError(
+                f"rotary positions turn pairs, and model.width / model.heads = {width // heads} is odd; change one."
+            )
         L, K = space.dims, space.levels
-        self.before = Before(space, width)
-        self.position = nn.Parameter(0.02 * torch.randn(L, width))
-        self.transformer = CausalTransformer(width, depth, heads, dropout)
-        self.untied = nn.Parameter(0.02 * torch.randn(K, width)) if space.is_image else None
+        self.before, self.scale = Before(space, width), 1.0
+        if positions == "learned":
+            self.position = nn.Parameter(0.02 * torch.randn(L, width))
+        elif positions == "sinusoidal":
+            self.register_buffer("position", sinusoids(L, width), persistent=False)
+            self.scale = math.sqrt(width)
+        else:
+            self.position = None
+        rotary = L if positions == "rotary" else 0
+        self.transformer = CausalTransformer(width, depth, heads, dropout, rotary=rotary)
+        tied = not space.is_image if tied is None else tied
+        self.untied = None if tied else nn.Parameter(0.02 * torch.randn(K, width))
         self.bias = nn.Parameter(torch.zeros(L if space.is_image else 1, K))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.bfloat16 = nn.Dropout(dropout), precision == "bfloat16"
         for embedding in (self.before.label, *self.before.embed):
             nn.init.normal_(embedding.weight, std=0.02)
 
@@ -68,7 +90,9 @@ class GPT(SequenceModel):
 
     def inputs(self, tokens: Tensor, y: Tensor | None, first: int = 0) -> Tensor:
         """Embeddings `(B, t + 1 - first, width)` from which tokens first .. t are predicted."""
-        h = self.position[first : tokens.shape[1] + 1] + self.before(tokens, y, first)
+        h = self.before(tokens, y, first)
+        if self.position is not None:
+            h = self.scale * h + self.position[first : tokens.shape[1] + 1]
         return self.dropout(h)
 
     def head(self, h: Tensor, bias: Tensor) -> Tensor:
@@ -77,7 +101,10 @@ class GPT(SequenceModel):
 
     def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Logits `(B, L, K)` of every token given those before it; `x` `(B, L)`."""
-        return self.head(self.transformer(self.inputs(x[:, :-1], y)), self.bias)
+        h = self.inputs(x[:, :-1], y)
+        with rounded(h, self.bfloat16 and self.training):
+            logits = self.head(self.transformer(h), self.bias)
+        return logits.to(h.dtype)
 
     def next_logits(
         self, tokens: Tensor, cache: Cache | None = None, y: Tensor | None = None

@@ -7,30 +7,18 @@ head for each channel sees the channels before it. What is predicted is a distri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import torch
-from einops import rearrange
-from torch import Tensor, nn
-from torch.nn.functional import one_hot, silu
-
 from pangen.errors import PangenError
-from pangen.likelihoods import Observation, likelihood
-from pangen.model import GenerativeModel
-from pangen.networks.labels import hide
-from pangen.networks.pixel import Cache, ChannelHead, GatedStacks, LevelFeatures
-from pangen.networks.roles import Condition
-from pangen.networks.rounding import Precision, rounded
-from pangen.samplers.tokens import NextToken
+from pangen.families.autoregressive.pixels import PixelModel
+from pangen.likelihoods import Observation
+from pangen.networks.pixel import GatedStacks
+from pangen.networks.rounding import Precision
 from pangen.settings import Count, Natural, Share
-from pangen.space import Batch, LogProb, Loss, Progress, Space
-
-FEATURES = 16
-"""Numbers that stand for a level at the network's entrance, beside its place in their order."""
+from pangen.space import Space
 
 
-class PixelCNN(GenerativeModel):
+class PixelCNN(PixelModel):
     """A vertical and a horizontal stack of gated convolutions.
 
     Args:
@@ -58,101 +46,14 @@ class PixelCNN(GenerativeModel):
         precision: Precision = "full",
         unlabelled: Share = 0.1,
     ) -> None:
-        super().__init__(space)
+        super().__init__(
+            space, channels=channels, observation=observation, precision=precision, unlabelled=unlabelled
+        )
         if kernel % 2 == 0:
             raise PangenError(
                 f"model.kernel = {kernel} has no middle; give an odd number such as {kernel + 1}."
             )
-        C, K, tokens = space.shape[0], space.levels or 2, space.kind == "tokens"
-        self.unlabelled, self.bfloat16 = unlabelled, precision == "bfloat16"
-        self.likelihood = likelihood(space, observation)
-        self.softmax = tokens or observation == "categorical"  # raw numbers are the logits of the levels
-        values = torch.arange(K) if tokens else torch.linspace(-1 if space.is_grid else 0, 1, K)
-        self.register_buffer("values", values, persistent=False)
-        self.condition = Condition(space, channels) if space.condition else None
-        self.features = LevelFeatures(K, FEATURES if tokens else 0)
-        self.stacks = GatedStacks(
-            C * self.features.size, channels, depth, kernel,
+        self.layers = GatedStacks(
+            self.inputs, channels, depth, kernel,
             condition=channels if space.condition else 0, dropout=dropout,
         )  # fmt: skip
-        self.head = ChannelHead(channels, C, self.features.size, self.likelihood.channels)
-        self.bias = nn.Parameter(torch.zeros(self.likelihood.channels, *space.shape))
-
-    @torch.no_grad()
-    def initialize(self, batch: Batch) -> None:
-        """Start from the frequency of each level at each position, where raw numbers are logits."""
-        counts = one_hot(self.levels(batch.x), len(self.values)).sum(0).to(self.bias)
-        everywhere = counts.sum((1, 2), keepdim=True) + 1
-        counts = counts + len(self.values) * everywhere / everywhere.sum(-1, keepdim=True)
-        if self.softmax:
-            self.bias.copy_((counts / counts.sum(-1, keepdim=True)).log().movedim(-1, 0))
-        elif self.space.kind == "binary":
-            self.bias.copy_((counts[..., 1] / counts[..., 0]).log()[None])
-
-    def levels(self, x: Tensor) -> Tensor:
-        """Values of the space as numbers 0 .. K - 1."""
-        if self.space.is_grid and x.is_floating_point():
-            x = (x + 1) * (self.space.levels - 1) / 2
-        return x.round().long() if x.is_floating_point() else x
-
-    def told(self, y: Tensor | None, n: int) -> Tensor | None:
-        return None if self.condition is None else self.condition(y, n)
-
-    def raw(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """The numbers `(B, n, C, H, W)` of each conditional distribution of `x` `(B, C, H, W)`."""
-        f = self.features(self.levels(x))
-        with rounded(f, self.bfloat16 and self.training):
-            raw = self.head(silu(self.stacks(f, self.told(y, len(x)))), f)
-        return raw.to(self.bias) + self.bias
-
-    def next_logits(
-        self, tokens: Tensor, cache: Cache | None = None, y: Tensor | None = None
-    ) -> tuple[Tensor, Cache]:
-        """Tokens come pixel after pixel, the channels of each one after the other."""
-        C, _, W = self.space.shape
-        pixels, c = divmod(tokens.shape[1], C)
-        cache = cache or self.stacks.start(len(tokens), W, self.told(y, len(tokens)))
-        tokens = self.levels(tokens)
-        while cache.seen < pixels:
-            last = tokens[:, cache.seen * C : (cache.seen + 1) * C, None, None]
-            self.stacks.advance(cache, self.features(last))
-        f = self.features(tokens[:, pixels * C :, None, None])
-        raw = self.head.one(silu(cache.context), f, c)[..., 0, 0] + self.bias[:, c, pixels // W, pixels % W]
-        return self.logits(raw), cache
-
-    def logits(self, raw: Tensor) -> Tensor:
-        """Logits `(B, K)` of every level by raw numbers `(B, n)`."""
-        if self.softmax:
-            return raw
-        K = len(self.values)
-        each = self.likelihood(raw.repeat_interleave(K, 0)[..., None])
-        return each.log_prob(self.values.repeat(len(raw))[:, None]).view(-1, K)
-
-    def _nats(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return self.likelihood(self.raw(x, y)).log_prob(x)
-
-    def loss(self, batch: Batch, progress: Progress) -> Loss:
-        y = hide(batch.y, self.space, self.unlabelled)
-        return Loss(-self._nats(batch.x, y).mean() / self.space.dims)
-
-    def log_prob(
-        self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> LogProb:
-        return LogProb(self._nats(x, y), "exact")
-
-    def trajectory(
-        self,
-        n: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-    ) -> Iterator[Tensor]:
-        C, H, W = self.space.shape
-        states = NextToken(temperature, top_k, top_p)(
-            self, n, self.space.dims, y, device=self.device, generator=generator
-        )
-        for tokens in states:
-            yield self.values[rearrange(tokens, "b (h w c) -> b c h w", c=C, h=H, w=W)]

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot, pad
+from torch.nn.functional import cross_entropy, pad
 
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
-from pangen.samplers.tokens import NextToken, until_end
+from pangen.samplers.tokens import NextToken, inside
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 
@@ -20,7 +20,7 @@ class SequenceModel(GenerativeModel):
     """A model of its paper gives the logits of every value in one pass, and those of the next alone.
 
     Values are tokens, or bits; images come in raster order, channel after channel. What follows the
-    first `space.end` belongs to no example and counts for nothing.
+    first `space.end`, and padding, belongs to no example and counts for nothing.
 
     Args:
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
@@ -41,19 +41,25 @@ class SequenceModel(GenerativeModel):
     def log_frequency(self, x: Tensor, *, pooled: bool) -> Tensor:
         """Log-frequency of each token at each place `(L, K)`, or, `pooled`, anywhere `(1, K)`."""
         x = x.flatten(1).long()
-        counts = (one_hot(x, self.levels) * until_end(x, self.space.end)[..., None]).sum(0) + 1.0
+        x = x.where(inside(x, self.space), self.levels).T
+        counts = torch.ones(len(x), self.levels + 1, device=x.device)
+        counts = counts.scatter_add_(1, x, torch.ones_like(x, dtype=counts.dtype))[:, : self.levels]
         counts = counts.sum(0, keepdim=True) if pooled else counts
         return (counts / counts.sum(1, keepdim=True)).log()
 
     def nats(self, logits: Tensor, x: Tensor, first: int = 0) -> Tensor:
         """log p of the n tokens from `first` on, 0 after the end; `logits` `(B, n, K)`, all of `x` `(B, L)`."""
         now = slice(first, first + logits.shape[1])
-        nats = -cross_entropy(logits.transpose(1, 2), x[:, now], reduction="none")
-        return nats * until_end(x, self.space.end)[:, now]
+        counted = inside(x, self.space)[:, now]
+        targets = x[:, now].where(counted, -1)
+        nats = -cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="none")
+        return nats.view(targets.shape)
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         y = hide(batch.y, self.space, self.unlabelled)
-        return Loss(-self.log_prob(batch.x, y).nats.mean() / self.space.dims)
+        x = batch.x.flatten(1).long()
+        x = x[:, : int(inside(x, self.space).any(0).sum())]  # no example of the batch has more
+        return Loss(-self.nats(self.logits(x, y), x).sum(1).mean() / self.space.dims)
 
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -70,8 +76,9 @@ class SequenceModel(GenerativeModel):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        repetition: float = 1.0,
     ) -> Iterator[Tensor]:
-        states = NextToken(temperature, top_k, top_p)(
+        states = NextToken(temperature, top_k, top_p, repetition)(
             self, n, self.space.dims, y, end=self.space.end, device=self.device, generator=generator
         )
         dtype = torch.int64 if self.space.kind == "tokens" else torch.get_default_dtype()

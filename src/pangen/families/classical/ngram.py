@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
-from pangen.samplers.tokens import NextToken, until_end
+from pangen.samplers.tokens import NextToken, inside
 from pangen.settings import Natural
 from pangen.space import Batch, LogProb, Space
 
@@ -88,10 +88,10 @@ class NGram(GenerativeModel):
     def fit_exactly(self, train: Batch, validation: Batch) -> dict[str, Any]:
         x, judges = train.x.flatten(1), validation.x[:: math.ceil(len(validation.x) / JUDGES)]
         x = x[:: math.ceil(x.numel() / TOKENS)]
-        inside = until_end(x, self.space.end)
+        counted = inside(x, self.space)
         best, misses, lower, shorter = -math.inf, 0, [], None
         for n in range(1, self.most + 1):
-            gram, count = self._grams(x, n)[inside].unique(return_counts=True)
+            gram, count = self._grams(x, n)[counted].unique(return_counts=True)
             if shorter is not None:
                 lower.append(self._continuations(n - 1, *shorter, gram))
             shorter = gram, count
@@ -128,7 +128,7 @@ class NGram(GenerativeModel):
 
     def _nats(self, x: Tensor, tables: Sequence[Table] | nn.ModuleList) -> Tensor:
         x = x.flatten(1)
-        return (self._p(self._grams(x, len(tables)), tables).log() * until_end(x, self.space.end)).sum(1)
+        return (self._p(self._grams(x, len(tables)), tables).log() * inside(x, self.space)).sum(1)
 
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -149,8 +149,9 @@ class NGram(GenerativeModel):
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        repetition: float = 1.0,
     ) -> Iterator[Tensor]:
-        states = NextToken(temperature, top_k, top_p)(
+        states = NextToken(temperature, top_k, top_p, repetition)(
             self, n, self.space.dims, end=self.space.end, device=self.device, generator=generator
         )
         for tokens in states:

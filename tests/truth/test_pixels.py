@@ -1,4 +1,4 @@
-"""PixelCNN: what a pixel sees, probabilities that sum to 1, and a cache that changes nothing."""
+"""Models of one pixel after another: what a pixel sees, probabilities that sum to 1, a cache that changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch.nn.functional import pad
 
 from pangen.errors import PangenError
 from pangen.families.autoregressive.pixelcnn import PixelCNN
+from pangen.families.autoregressive.pixelrnn import PixelRNN
+from pangen.families.autoregressive.pixels import PixelModel
 from pangen.networks.pixel import FIRST, GatedLayer, GatedStacks
+from pangen.networks.pixel_recurrent import DiagonalBiLSTM, RecurrentLayers, RowLSTM, skew, unskew
 from pangen.samplers.tokens import inverse_cdf
 from pangen.space import Batch, Progress, Space, class_space
 
@@ -29,6 +32,13 @@ DRAWN = [
     (Space("real", (1, 3, 3), levels=7, condition=class_space(3)), {"observation": "categorical"}),
 ]
 
+MODELS = {
+    "pixelcnn": (PixelCNN, {}),
+    "pixelrnn by rows": (PixelRNN, {"cell": "row"}),
+    "pixelrnn by diagonals": (PixelRNN, {"cell": "diagonal"}),
+}
+each = pytest.mark.parametrize("name", MODELS)
+
 
 @pytest.fixture(autouse=True)
 def double():
@@ -39,17 +49,18 @@ def double():
     torch.set_default_dtype(before)
 
 
-def shaken(space: Space, **how) -> PixelCNN:
+def shaken(name: str, space: Space, **how) -> PixelModel:
     """Weights far enough from their start that every term counts, and no outcome is certain."""
     torch.manual_seed(1)
-    model = PixelCNN(space, **{"channels": 8, "depth": 2, **how})
+    family, settings = MODELS[name]
+    model = family(space, **{"channels": 8, "depth": 2, **settings, **how})
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.15 * torch.randn_like(parameter))
     return model.eval().requires_grad_(False)
 
 
-def everything(model: PixelCNN) -> torch.Tensor:
+def everything(model: PixelModel) -> torch.Tensor:
     """Every example of a small space."""
     states = itertools.product(range(model.space.levels), repeat=model.space.dims)
     return model.values[torch.tensor(list(states)).view(-1, *model.space.shape)]
@@ -59,10 +70,11 @@ def labels(space: Space, n: int) -> list[torch.Tensor | None]:
     return [None, *(torch.full((n,), y) for y in range(space.classes + 1 if space.classes else 0))]
 
 
+@each
 @pytest.mark.parametrize(("space", "how"), SUMMED)
-def test_probabilities_sum_to_one(space, how):
+def test_probabilities_sum_to_one(name, space, how):
     """Over all images, or over all colours of one pixel; in every class and without one."""
-    model = shaken(space, **how)
+    model = shaken(name, space, **how)
     x = everything(model)
     for y in labels(space, len(x)):
         assert abs(float(model.log_prob(x, y).nats.exp().sum()) - 1) < 1e-6
@@ -85,11 +97,81 @@ def test_a_pixel_sees_all_before_it_within_reach_and_nothing_else(kernel):
         assert torch.equal(seen[0, 0] != 0, above | left)
 
 
+@pytest.mark.parametrize("cell", ["row", "diagonal"])
+def test_a_recurrent_pixel_sees_what_its_cell_promises(cell):
+    """By rows a triangle that widens upwards beside what the first layer sees; by diagonals everything before."""
+    H, W, half = 7, 11, FIRST // 2
+    torch.manual_seed(0)
+    layers = RecurrentLayers(1, 4, 1, cell, condition=0, dropout=0.0).eval()
+    x = torch.randn(1, 1, H, W, requires_grad=True)
+    out = layers(x).sum((0, 1))
+    rows, columns = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+    for i, j in itertools.product(range(H), range(W)):
+        (seen,) = torch.autograd.grad(out[i, j], x, retain_graph=True)
+        expected = (rows < i) | ((rows == i) & (columns < j))
+        if cell == "row":
+            expected = torch.zeros(H, W, dtype=torch.bool)
+            for a in range(i + 1):  # a state reads its pixel and the one to the left, and three states above
+                for b in range(max(j - (i - a) - 1, 0), min(j + (i - a), W) + 1):
+                    expected[max(a - half, 0) : a, max(b - half, 0) : b + half + 1] = True
+                    expected[a, max(b - half, 0) : b] = True
+        assert torch.equal(seen[0, 0] != 0, expected)
+
+
+@pytest.mark.parametrize("layer", [RowLSTM, DiagonalBiLSTM])
+def test_a_layer_is_its_recursion(layer):
+    """All rows or diagonals at once, against pixel after pixel by the equations."""
+    torch.manual_seed(0)
+    n, (B, H, W) = 3, (2, 4, 5)
+    cell, x = layer(6, n), torch.randn(2, 4, 5, 6)
+    zero = torch.zeros(B, n)
+
+    def lstm(gates, c):
+        o, f, i, g = gates.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+    def by_rows():
+        h, c = {}, {}
+        for i, j in itertools.product(range(H), range(W)):
+            left = x[:, i, j - 1] if j else torch.zeros(B, 6)
+            above = torch.cat([h.get((i - 1, k), zero) for k in (j - 1, j, j + 1)], 1)
+            gates = cell.read(torch.cat([left, x[:, i, j]], 1)) + cell.pass_on(above)
+            h[i, j], c[i, j] = lstm(gates, c.get((i - 1, j), zero))
+        return h
+
+    def by_diagonals(run, side):
+        h, c = {}, {}
+        for i, j in itertools.product(range(H), range(W)[::side]):
+            near = torch.cat([h.get((i - 1, j), zero), h.get((i, j - side), zero)], 1)
+            gates = cell.read(x[:, i, j]).chunk(2, 1)[run] + near @ cell.pass_on[run]
+            h[i, j], c[i, j] = lstm(gates, c.get((i, j - side), zero))
+        return h
+
+    if layer is RowLSTM:
+        expected = by_rows()
+    else:
+        left, right = by_diagonals(0, 1), by_diagonals(1, -1)
+        expected = {(i, j): left[i, j] + right.get((i - 1, j), zero) for i, j in left}
+    found = cell(x)
+    for (i, j), h in expected.items():
+        assert torch.allclose(found[:, i, j], h, atol=1e-12)
+
+
+def test_skewing_moves_each_row_by_its_number():
+    x = torch.arange(1.0, 13).view(3, 4, 1)
+    skewed = skew(x)[..., 0]
+    for i in range(3):
+        assert torch.equal(skewed[i], torch.cat([torch.zeros(i), x[i, :, 0], torch.zeros(2 - i)]))
+    assert torch.equal(unskew(skew(x), 4), x)
+
+
+@pytest.mark.parametrize("name", ["pixelcnn", "pixelrnn by diagonals"])
 @pytest.mark.parametrize("shape", [(1, 5, 6), (3, 3, 4)])
 @pytest.mark.parametrize("kind", ["tokens", "real"])
-def test_values_come_one_after_the_other(shape, kind):
+def test_values_come_one_after_the_other(name, shape, kind):
     """Each conditional moves with every value before it, pixel by pixel and colour by colour, and no other."""
-    model = shaken(Space(kind, shape, levels=4))
+    model = shaken(name, Space(kind, shape, levels=4))
     torch.manual_seed(0)
     x = model.values[torch.randint(4, (1, *shape))]
     raw = rearrange(model.raw(x, None), "b n c h w -> b (h w c) n")
@@ -119,9 +201,12 @@ def test_padded_kernels_are_masked_kernels():
 
 
 @pytest.mark.parametrize(("space", "how"), DRAWN)
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_log_prob_is_the_sum_of_the_cached_conditionals(space, how, kernel):
-    model, n = shaken(space, kernel=kernel, **how), 4
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("pixelcnn", {"kernel": k}) for k in (1, 3, 5)] + [(name, {}) for name in list(MODELS)[1:]],
+)
+def test_log_prob_is_the_sum_of_the_cached_conditionals(name, size, space, how):
+    model, n = shaken(name, space, **size, **how), 4
     torch.manual_seed(0)
     x, y = model.values[torch.randint(space.levels, (n, *space.shape))], torch.arange(n)
     tokens, cache, total = rearrange(model.levels(x), "b c h w -> b (h w c)"), None, torch.zeros(n)
@@ -135,27 +220,29 @@ def test_log_prob_is_the_sum_of_the_cached_conditionals(space, how, kernel):
     assert torch.allclose(again, logits, atol=1e-9)
 
 
+@each
 @pytest.mark.parametrize(("space", "how"), DRAWN)
-def test_cached_samples_are_naive_samples(space, how):
+def test_cached_samples_are_naive_samples(name, space, how):
     """The whole network again for each value, with the same noise, draws the same images."""
-    model, n = shaken(space, **how), 6
+    model, n = shaken(name, space, **how), 6
     C, _, W = space.shape
     y = torch.arange(n) % (space.classes + 1)
     mine = list(model.trajectory(n, y, generator=torch.Generator().manual_seed(3)))[-1]
-    u = torch.rand(n, space.dims, generator=torch.Generator().manual_seed(3))
+    u = torch.rand(space.dims, n, generator=torch.Generator().manual_seed(3))
     x = model.values[torch.zeros(n, *space.shape, dtype=torch.long)]
     for t in range(space.dims):
         (i, j), c = divmod(t // C, W), t % C
         # the distribution of one value, from that of all
         logits = model.logits(model.raw(x, y)[:, :, c, i, j])
-        x[:, c, i, j] = model.values[inverse_cdf(logits, u[:, t])]
+        x[:, c, i, j] = model.values[inverse_cdf(logits, u[t])]
     assert torch.equal(mine, x)
     assert mine.dtype == (torch.int64 if space.kind == "tokens" else torch.float64)
 
 
-def test_samples_follow_the_model():
+@each
+def test_samples_follow_the_model(name):
     """Frequencies of all 256 images against their probabilities: a chi-square test."""
-    model, n = shaken(LEVELS), 4096
+    model, n = shaken(name, LEVELS), 4096
     model.chunk = 2048
     drawn = model.sample(n, torch.full((n,), 1), seed=0).flatten(1)
     seen = torch.bincount((drawn * 4 ** torch.arange(3, -1, -1)).sum(1), minlength=256)
@@ -167,9 +254,10 @@ def test_samples_follow_the_model():
     assert ((seen - expected) ** 2 / expected)[kept].sum() < degrees + 4 * (2 * degrees) ** 0.5
 
 
+@each
 @pytest.mark.parametrize("space", [BINARY, LEVELS])
-def test_classes_differ_and_no_class_is_the_null(space):
-    model = shaken(space)
+def test_classes_differ_and_no_class_is_the_null(name, space):
+    model = shaken(name, space)
     x = everything(model)
     a, b, null = (model.log_prob(x, torch.full((len(x),), y)).nats for y in range(3))
     assert not torch.allclose(a, b, atol=0.1)
@@ -194,16 +282,18 @@ def test_logits_start_at_the_frequencies_of_the_data():
     assert not grid.bias.any()
 
 
-def test_training_hides_some_classes():
+@each
+def test_training_hides_some_classes(name):
     x, y = torch.zeros(16, 1, 2, 2, dtype=torch.long), torch.zeros(16, dtype=torch.long)
-    model = shaken(LEVELS, unlabelled=1.0, dropout=0.0).train()
+    model = shaken(name, LEVELS, unlabelled=1.0, dropout=0.0).train()
     loss = float(model.loss(Batch(x, y), Progress(0, 1)).total) * LEVELS.dims
     assert abs(loss + float(model.log_prob(x).nats.mean())) < 1e-9
 
 
-def test_rounded_products_are_for_training_alone():
+@each
+def test_rounded_products_are_for_training_alone(name):
     x = torch.zeros(2, *BINARY.shape)
-    full, rounded = (shaken(BINARY, precision=p, dropout=0.0) for p in ("full", "bfloat16"))
+    full, rounded = (shaken(name, BINARY, precision=p, dropout=0.0) for p in ("full", "bfloat16"))
     assert torch.equal(full.log_prob(x).nats, rounded.log_prob(x).nats)
     a, b = (m.float().train().log_prob(x.float()).nats for m in (full, rounded))
     assert not torch.equal(a, b)

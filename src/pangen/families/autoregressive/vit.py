@@ -1,0 +1,72 @@
+"""The vision Transformer (Dosovitskiy et al. 2021): an image as a sequence of patches, with a token for its class."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from pangen.errors import PangenError
+from pangen.families.autoregressive.classifier import Classifier
+from pangen.networks.transformer import Block, start
+from pangen.settings import Count, Natural, Share
+from pangen.space import Space
+
+
+class ViT(Classifier):
+    """An encoder of patches, each of which looks at all; the class is read from a token beside them.
+
+    Images that are no multiple of the patch are filled up with zeros below and to the right.
+
+    Args:
+        patch: pixels along a patch's side; 0: the root of the shorter side, so that patches are as many as pixels in one.
+        width: of the residual stream, a multiple of `heads`.
+        depth: blocks.
+        heads: of attention.
+        dropout: of the embeddings and of what each block adds.
+        smoothing: share of a label's probability that is given to all classes alike.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        patch: Natural = 0,
+        width: Count = 64,
+        depth: Count = 4,
+        heads: Count = 4,
+        dropout: Share = 0.1,
+        smoothing: Share = 0.0,
+    ) -> None:
+        super().__init__(space, features=width, smoothing=smoothing)
+        if width % heads:
+            raise PangenError(f"model.width = {width} is no multiple of model.heads = {heads}; change one.")
+        C, H, W = space.shape
+        if patch > max(H, W):
+            raise PangenError(
+                f"model.patch = {patch} is larger than an image of {H} x {W}; give at most {max(H, W)}."
+            )
+        self.patch = P = patch or math.isqrt(min(H, W))
+        self.rows, self.columns = math.ceil(H / P), math.ceil(W / P)
+        self.embed = nn.Linear(C * P * P, width)  # E of Eq. 1
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1 + self.rows * self.columns, width))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        start(self.blocks, depth)
+
+    def patches(self, x: Tensor) -> Tensor:
+        """`(B, rows columns, C P P)`, row after row."""
+        P, (H, W) = self.patch, x.shape[2:]
+        x = pad(x, (0, self.columns * P - W, 0, self.rows * P - H))
+        return rearrange(x, "b c (i p) (j q) -> b (i j) (c p q)", p=P, q=P)
+
+    def features(self, x: Tensor) -> Tensor:
+        h = self.embed(self.patches(self.pixels(x)))
+        h = self.dropout(torch.cat([self.token.expand(len(x), -1, -1), h], 1) + self.position)  # Eq. 1
+        for block in self.blocks:  # Eqs. 2 and 3
+            h = block(h)
+        return self.norm(h[:, 0])  # Eq. 4
