@@ -26,8 +26,14 @@ from pangen.evaluation.judge import pick
 DATA = {"digits": "digits", "fashion": "fashion-mnist"}
 SIZES = {"digits": (100, 400, 1437), "fashion": (500, 5000, 50000)}
 FIELDS: dict[str, dict[str, dict[str, Any]]] = {
-    "digits": {"vit": {"model.width": 64, "model.depth": 3}, "cnn": {"model.channels": 28}},
-    "fashion": {"vit": {"model.width": 64, "model.depth": 4}, "cnn": {"model.channels": 16}},
+    "digits": {
+        "vit": {"model.width": 64, "model.depth": 3},
+        "cnn": {"model.channels": 32, "model.width": 64},
+    },
+    "fashion": {
+        "vit": {"model.width": 72, "model.depth": 4},
+        "cnn": {"model.channels": 16, "model.width": 64},
+    },
 }
 
 

@@ -80,7 +80,8 @@ class GenerativeModel(nn.Module):
 
         All noise comes from `generator`, drawn for all `n` examples at full length. `y`
         `(n, *condition.shape)` holds conditions, the null one where there is none. `how` are
-        keyword-only settings.
+        keyword-only settings. A state may be the tensor of the one before, filled further: who keeps
+        states keeps copies.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no `trajectory`")
 

@@ -164,3 +164,11 @@ def test_mixed_sizes_are_scaled_when_asked(pangen, bad):
     outcome = pangen("data", bad / "mixed", "--size", "5x7", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["shape"][-2:] == [5, 7]
+
+
+def test_a_model_that_refuses_its_settings_leaves_nothing_behind(pangen, tmp_path):
+    out = tmp_path / "run"
+    found = pangen("fit", "vit", "digits", "--unconditional", "--steps", "2", "-o", str(out))
+    assert found.code == 2
+    assert "labels" in found.err
+    assert not out.exists()

@@ -139,7 +139,7 @@ def test_of_a_long_prompt_the_last_half_context_is_seen(pangen, runs):
         ("sample {digits} --length 9", ["not trained on text"]),
         ("complete {runs}/gpt-bpe --file latin.txt", ["latin.txt", "not UTF-8", "0xe9"]),
         ("complete {runs}/gpt-bpe --file gone.txt", ["gone.txt", "No such file"]),
-        ("complete {runs}/gpt-bpe It --file latin.txt", ["not both"]),
+        ("complete {runs}/gpt-bpe It --file latin.txt", ["one of TEXT and --file"]),
         ("complete {runs}/gpt-bpe It -n 0", ["-n", "at least 1"]),
         ("complete {runs}/gpt-bpe It --length 0", ["--length", "at least 1"]),
         ("complete {runs}/gpt-bpe It -o a.png", [".txt"]),

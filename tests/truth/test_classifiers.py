@@ -72,6 +72,11 @@ def test_without_labels_there_is_nothing_to_learn(family):
         family(Space("real", (1, 8, 8), levels=4))
 
 
+@pytest.mark.parametrize("channels", [1, 6, 18])
+def test_any_number_of_channels_will_do(channels):
+    assert model(CNN, channels=channels).classify(torch.randn(2, 2, 7, 5).double()).shape == (2, 3)
+
+
 def test_a_patch_larger_than_the_image_is_refused():
     with pytest.raises(PangenError, match=r"model\.patch = 9"):
         model(ViT, patch=9)

@@ -10,26 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pangen.cli.examples import check_name, preview
-from pangen.cli.options import add_json, add_machine, add_seed, limit_threads, whole
+from pangen.cli.options import add_json, add_machine, add_seed, add_text, limit_threads, text_of, whole
 from pangen.cli.output import print_json
 from pangen.cli.parser import values
-from pangen.errors import PangenError
 from pangen.files import write_text
 
 if TYPE_CHECKING:
     from pangen.run import Run
 
 EPILOG = """Settings of the sampler are options as well: --temperature 0.8 --top_k 20 --top_p 0.9 --repetition 1.2."""
-INPUT = "-"
 
 
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("complete", help="go on from a text", epilog=EPILOG)
     parser.add_argument("path", metavar="RUN", help="the folder of a run on text")
-    parser.add_argument(
-        "text", nargs="?", metavar="TEXT", help="where to go on from, - for standard input (from nothing)"
-    )
-    parser.add_argument("--file", metavar="FILE", help="a file that holds the text instead")
+    add_text(parser, "where to go on from (nothing)")
     parser.add_argument("-n", type=whole("-n", 1), default=1, metavar="N", help="how many (1)")
     add_length(parser)
     add_seed(parser, "what is drawn")
@@ -52,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else None
     check_name(out, [".txt"])
     limit_threads(args.threads)
-    prompt = _prompt(args)
+    prompt = text_of(args, needed=False)
     from pangen.cli.sample import sampler_settings
     from pangen.run import load_run
     from pangen.tasks.text import complete, with_text
@@ -95,18 +90,3 @@ def tell_kept(found: Run, prompt: str) -> None:
 def write_texts(out: Path, texts: Sequence[str], found: Run) -> None:
     """As the terminal would show them."""
     write_text(out, preview(tuple(texts), found.codec) + "\n")
-
-
-def _prompt(args: argparse.Namespace) -> str:
-    """From the command line, a file or standard input, whose last line end is no part of it."""
-    if args.file and args.text is not None:
-        raise PangenError("give TEXT or --file, not both.")
-    if not args.file and args.text != INPUT:
-        return args.text or ""
-    from pangen.data.text import characters
-
-    try:
-        raw = Path(args.file).read_bytes() if args.file else sys.stdin.buffer.read()
-    except OSError as error:
-        raise PangenError(f"{args.file} cannot be read: {error.strerror}.") from None
-    return characters(raw, args.file or "standard input").removesuffix("\n").removesuffix("\r")

@@ -7,9 +7,8 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
-from pangen.cli.options import add_json, add_machine, limit_threads, whole
+from pangen.cli.options import add_json, add_machine, add_text, limit_threads, text_of, whole
 from pangen.cli.output import print_json
-from pangen.cli.translate import add_text, text_of
 
 
 def add(subparsers: Any) -> None:

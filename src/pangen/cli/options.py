@@ -12,6 +12,7 @@ from typing import Any
 
 from pangen.errors import PangenError, unknown
 
+INPUT = "-"
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -172,3 +173,24 @@ def check_writable(path: Path) -> None:
         )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise PangenError(f"cannot write {path}: permission denied; choose another place with -o.")
+
+
+def add_text(parser: argparse.ArgumentParser, what: str) -> None:
+    """A text on the command line, in a file, or on standard input."""
+    parser.add_argument("text", nargs="?", metavar="TEXT", help=f"{what}, - for standard input")
+    parser.add_argument("--file", metavar="FILE", help="a file that holds the text instead")
+
+
+def text_of(args: argparse.Namespace, *, needed: bool = True) -> str:
+    """The text that `add_text` asks for, without the end of its last line; empty where none is `needed`."""
+    if (args.file and args.text is not None) or (needed and not args.file and args.text is None):
+        raise PangenError(f"{args.parser.prog} takes one of TEXT and --file.")
+    if not args.file and args.text != INPUT:
+        return args.text or ""
+    from pangen.data.text import characters
+
+    try:
+        raw = Path(args.file).read_bytes() if args.file else sys.stdin.buffer.read()
+    except OSError as error:
+        raise PangenError(f"{args.file} cannot be read: {error.strerror}.") from None
+    return characters(raw, args.file or "standard input").removesuffix("\n").removesuffix("\r")

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pangen.cli.examples import check_name
-from pangen.cli.options import add_json, add_machine, limit_threads, whole
+from pangen.cli.options import add_json, add_machine, add_text, limit_threads, text_of, whole
 from pangen.cli.output import print_json
-from pangen.errors import PangenError
 from pangen.files import write_text
 
 if TYPE_CHECKING:
     from pangen.run import Run
-
-INPUT = "-"
 
 
 def add(subparsers: Any) -> None:
@@ -59,27 +56,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(texts))
     return 0
-
-
-def add_text(parser: argparse.ArgumentParser, what: str) -> None:
-    """A text on the command line, in a file, or on standard input."""
-    parser.add_argument("text", nargs="?", metavar="TEXT", help=f"{what}, - for standard input")
-    parser.add_argument("--file", metavar="FILE", help="a file that holds the text instead")
-
-
-def text_of(args: argparse.Namespace) -> str:
-    """The text that `add_text` asks for."""
-    if bool(args.file) == (args.text is not None):
-        raise PangenError(f"{args.parser.prog} takes one of TEXT and --file.")
-    if not args.file and args.text != INPUT:
-        return args.text
-    from pangen.data.text import characters
-
-    try:
-        raw = Path(args.file).read_bytes() if args.file else sys.stdin.buffer.read()
-    except OSError as error:
-        raise PangenError(f"{args.file} cannot be read: {error.strerror}.") from None
-    return characters(raw, args.file or "standard input")
 
 
 def tell_unknown(found: Run, lines: list[str]) -> None:

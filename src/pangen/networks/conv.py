@@ -141,7 +141,9 @@ class UNet(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    groups = math.gcd(8, max(channels // 4, 1))  # alone in its group, a channel forgets what was added to it
+    groups = math.gcd(
+        8, max(channels // 4, 1), channels
+    )  # alone in its group, a channel forgets what was added to it
     return nn.GroupNorm(groups, channels)
 
 

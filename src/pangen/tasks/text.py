@@ -100,6 +100,8 @@ def stream(
 def with_text(run: Run | str | Path) -> Run:
     """A run whose model goes on from a text, or the sentence that says what does."""
     run = run if isinstance(run, Run) else load_run(run)
+    if run.answers:
+        raise PangenError(f"this {run.entry.name} answers to texts; ask it with `pangen translate`.")
     if not isinstance(run.codec, Text) or not isinstance(run.model, HasNextToken):
         why = "was not trained on text" if not isinstance(run.codec, Text) else "predicts no next token"
         raise PangenError(f"this {run.entry.name} {why}; take a run of gpt, rnn or ngram on text.")

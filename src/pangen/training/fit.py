@@ -66,9 +66,6 @@ def fit_recipe(
     what is best so far. Raises `PangenError` when a loss is not finite, naming the layer where that
     began and keeping the last good weights as well.
     """
-    if path is not None:
-        make_folder(path)
-        write_json(path / CODEC, codec.to_json())
     device = torch.device(device)
     check_precision(recipe.dtype, device)
     devices = [device] if device.type == "cuda" else []
@@ -76,10 +73,14 @@ def fit_recipe(
         torch.random.fork_rng(devices=devices),
         precision(recipe.dtype),
     ):  # the caller's random state is left alone
+        model = build_model(recipe, codec.space).to(device)  # refuses what it must before anything is written
+        if path is not None:
+            make_folder(path)
+            write_json(path / CODEC, codec.to_json())
         if "closed_form" in get(recipe.model["name"]).capabilities:
             return _fit_closed_form(recipe, data, codec, path, device)
         train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
-        with threads(useful_threads(build_model(recipe, codec.space).to(device), train[0])):
+        with threads(useful_threads(model, train[0])):
             return _Training(recipe, data, codec, train, path, resume).run(report)
 
 
