@@ -58,7 +58,7 @@ def main() -> None:
                 "vit_cnn", accuracies, model=model, data=data.name, trained_on=min(size, len(data.train)), steps=args.steps,
                 parameters=run.card["parameters"], metric="test accuracy", seconds=time.perf_counter() - began,
             )  # fmt: skip
-        print(verdict(size, found), flush=True)
+        print(verdict(min(size, len(data.train)), found), flush=True)
 
 
 def part(data: Data, size: int) -> Data:

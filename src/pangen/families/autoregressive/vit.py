@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -29,6 +30,8 @@ class ViT(Classifier):
         dropout: of the embeddings and of what each block adds.
         smoothing: share of a label's probability that is given to all classes alike.
     """
+
+    training_defaults: ClassVar[dict[str, Any]] = {**Classifier.training_defaults, "lr": 3e-3}
 
     def __init__(
         self,
