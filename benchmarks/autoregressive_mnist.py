@@ -30,7 +30,13 @@ DATA = "mnist-binary-static"
 TRAINING = {"training.validation_examples": 2000}
 ROUNDED = {"model.precision": "bfloat16"}
 FIELDS: dict[str, dict[str, Any]] = {
-    "made": {"model.width": 1000, "model.depth": 1, "training.batch": 100, "training.ema": 0.999},
+    "made": {
+        "model.width": 400,
+        "model.depth": 1,
+        "model.dropout": 0.3,
+        "training.batch": 100,
+        "training.ema": 0.999,
+    },
     "nade": {"model.width": 500, "training.batch": 100, "training.ema": 0.999},
     "pixelcnn": {
         **ROUNDED,

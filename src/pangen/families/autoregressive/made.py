@@ -55,14 +55,15 @@ class MADE(GenerativeModel):
             [torch.arange(D)] + [torch.randperm(D, generator=fixed) for _ in range(orderings - 1)]
         )
         self.register_buffer("ranks", ranks, persistent=False)
-        self.embed = nn.Embedding(K, FEATURES)
+        features = FEATURES if K > 2 else 1  # more would tell two values apart no better
+        self.embed = nn.Embedding(K, features)
         self.register_buffer("scale", torch.linspace(-1, 1, K)[:, None], persistent=False)
         self.classes = nn.Embedding(space.classes + 1, width) if space.classes else None
         self.net = MaskedResidual(
-            ranks, inputs=FEATURES + 1, outputs=FEATURES, width=2 * width, depth=depth,
+            ranks, inputs=features + 1, outputs=features, width=2 * width, depth=depth,
             context=width if space.classes else 0, dropout=dropout,
         )  # fmt: skip
-        self.read = nn.Linear(FEATURES, K, bias=False)
+        self.read = nn.Linear(features, K, bias=False)
         self.bias = nn.Parameter(torch.zeros(D, K))
         nn.init.normal_(self.embed.weight, std=0.3)
 
