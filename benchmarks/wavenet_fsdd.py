@@ -25,11 +25,11 @@ import argparse
 import math
 import os
 import time
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from kept import trained
 from ledger import interval, record
 from torch import Tensor
 
@@ -64,18 +64,13 @@ def main() -> None:
     {"likelihood": likelihood, "recognised": recognised, "speed": speed}[args.what](args)
 
 
-def trained(args: argparse.Namespace, data: Data, seed: int) -> Run:
-    """The run of a seed: kept, gone on with, or new."""
+def run_of(args: argparse.Namespace, data: Data, seed: int) -> Run:
+    """The run of a seed."""
     changed = "".join(f"-{name.rpartition('.')[2]}={value}" for name, value in args.set)
-    out = Path("runs") / f"wavenet-fsdd-{args.budget:.0f}s{changed}-{seed}"
-    if not out.exists():
-        return pangen.fit(
-            "wavenet", data, out=out, budget=args.budget, seed=seed, recipe=dict(args.set), device=args.device
-        )
-    run = pangen.load_run(out, device=args.device)
-    if run.card["state"] == "complete":
-        return run
-    return pangen.fit("wavenet", data, out=out, resume=True, device=args.device)
+    return trained(
+        "wavenet", data, f"wavenet-fsdd-{args.budget:.0f}s{changed}-{seed}",
+        budget=args.budget, seed=seed, recipe=dict(args.set), device=args.device,
+    )  # fmt: skip
 
 
 def likelihood(args: argparse.Namespace) -> None:
@@ -84,7 +79,7 @@ def likelihood(args: argparse.Namespace) -> None:
     found: dict[str, list[float]] = {"log p(x)": [], "log p(x given digit)": []}
     right, steps = [], []
     for seed in range(args.seeds):
-        run = trained(args, data, seed)
+        run = run_of(args, data, seed)
         bits = math.log(2) * run.codec.dims(x)
         joint = run.joint_log_prob(x).nats
         found["log p(x)"].append(-float(joint.logsumexp(1).sum()) / bits)
@@ -206,7 +201,7 @@ def recognised(args: argparse.Namespace) -> None:
     print(f"real test clips: {on_real:.3f}", flush=True)
     given, found = torch.arange(10).repeat(args.samples), []
     for seed in range(args.seeds):
-        clips = trained(args, data, seed).sample(len(given), given, seed=seed)
+        clips = run_of(args, data, seed).sample(len(given), given, seed=seed)
         said = classifier.predict(log_mel(clips, data.rate).numpy())
         found.append(float((said == given.numpy()).mean()))
         print(f"samples of seed {seed}: {found[-1]:.3f}", flush=True)

@@ -10,7 +10,7 @@ from pangen.data import load_data
 from pangen.data.given import as_data
 from pangen.evaluation import check, compare, evaluate
 from pangen.precision import Precision
-from pangen.run import Given, Run, load_run
+from pangen.run import Given, Run, as_run, load_run
 from pangen.space import Method
 from pangen.tasks import (
     complete,
@@ -92,14 +92,14 @@ def sample(
     **how: Any,
 ) -> Any:
     """Draw `n` raw examples from a run; see `Run.sample`."""
-    return (run if isinstance(run, Run) else load_run(run)).sample(n, given, seed=seed, **how)
+    return as_run(run).sample(n, given, seed=seed, **how)
 
 
 def log_z(
     run: Run | str | Path, method: Method | None = None, *, chains: int = 0, seed: int = 0
 ) -> dict[str, Any]:
     """The log normalising constant of an energy-based run: `{log_z, low, high, method}`; see `Run.log_z`."""
-    found = (run if isinstance(run, Run) else load_run(run)).log_z(method, chains=chains, seed=seed)
+    found = as_run(run).log_z(method, chains=chains, seed=seed)
     return {
         "log_z": float(found.value), "low": float(found.low), "high": float(found.high), "method": found.method,
     }  # fmt: skip

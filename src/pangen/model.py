@@ -93,9 +93,7 @@ class GenerativeModel(nn.Module):
         try:
             parts = []
             for start, stop, generator in chunks(n, self.chunk, self.device, "sample", seed):
-                condition = self.space.no_condition(self.chunk, self.device)
-                if condition is not None and y is not None:
-                    condition[: stop - start] = y[start:stop].to(self.device)
+                condition = self.space.filled(None if y is None else y[start:stop], self.chunk, self.device)
                 states = self.trajectory(self.chunk, condition, generator=generator, **how)
                 parts.append(last(states)[: stop - start])
             return torch.cat(parts) if parts else torch.empty(0, *self.space.shape)

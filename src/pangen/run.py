@@ -237,6 +237,11 @@ class Run:
             )
 
 
+def as_run(run: Run | str | Path) -> Run:
+    """A run, given itself or its folder."""
+    return run if isinstance(run, Run) else load_run(run)
+
+
 def load_run(path: str | Path, *, device: str = "auto") -> Run:
     """The run in a folder, its model in evaluation mode on `device`."""
     folder = Path(path)

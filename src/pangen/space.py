@@ -67,6 +67,13 @@ class Space:
         null = math.nan if y.kind != "tokens" else y.levels if y.end is None else y.end
         return torch.full((n, *y.shape), null, device=device)
 
+    def filled(self, y: Tensor | None, n: int, device: torch.device | str = "cpu") -> Tensor | None:
+        """`y` `(m, *condition.shape)`, and the null condition for the other n - m; None where there is no condition."""
+        found = self.no_condition(n, device)
+        if found is not None and y is not None:
+            found[: len(y)] = y.to(device)
+        return found
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -46,9 +46,7 @@ class _Bytes(Text):
 
     def measured(self, data: Data) -> Self:
         """With the lengths in tokens that the data has."""
-        parts = [
-            [len(self.tokens(text)) for text in split.x] for split in (data.train, data.validation, data.test)
-        ]
+        parts = self.counted(data)
         longest = max(max(part) for part in parts) + self.lines
         return replace(self, length=longest, typical=max(int(statistics.median(parts[0])), 1))
 

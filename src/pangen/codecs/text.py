@@ -53,6 +53,12 @@ class Text(Codec):
     def text(self, tokens: Sequence[int]) -> str:
         """What tokens, no end among them, spell."""
 
+    def counted(self, data: Data) -> list[list[int]]:
+        """Tokens of each text of the training, validation and test splits, an end not counted."""
+        return [
+            [len(self.tokens(text)) for text in split.x] for split in (data.train, data.validation, data.test)
+        ]
+
     @property
     def context(self) -> int:
         """Tokens that a model behind this codec has learnt to look back over."""

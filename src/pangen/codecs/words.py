@@ -50,8 +50,7 @@ class Words(Text):
         words = tuple(piece for piece in frequent if counts[piece] >= OFTEN)
         fields = {"vocabulary": vocabulary, "spelling": Characters.fit(data), "words": words, **settings}
         codec = cls(length=1, window=data.window, **fields)
-        every = (text for split in (data.train, data.validation, data.test) for text in split.x)
-        return replace(codec, length=max(len(codec.tokens(text)) for text in every) + codec.lines)
+        return replace(codec, length=max(n for part in codec.counted(data) for n in part) + codec.lines)
 
     @property
     def symbols(self) -> int:

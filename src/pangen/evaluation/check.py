@@ -25,7 +25,7 @@ from pangen.model import GenerativeModel
 from pangen.networks.bijections import BaseDensity
 from pangen.precision import Precision, precision
 from pangen.rng import generator
-from pangen.run import Run, load_run
+from pangen.run import Run, as_run
 from pangen.samplers.units import every_state
 from pangen.space import LogProb, Space
 
@@ -207,7 +207,7 @@ def check(run: Run | str | Path, data: Any = None, *, seed: int = 0) -> dict[str
     Raises:
         PangenError: when none applies, or the data is of another kind than the run's.
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    run = as_run(run)
     found = data_of(run) if data is None else as_data(data)
     check_kind(run, found)
     subject, checks = Subject(run, found, seed), {}

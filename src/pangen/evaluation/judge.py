@@ -34,7 +34,7 @@ from pangen.evaluation.memorisation import ALPHA, copy_threshold, near_copies
 from pangen.evaluation.mixing import mixing_of
 from pangen.evaluation.sharpness import sharpness
 from pangen.rng import generator
-from pangen.run import Run, load_run
+from pangen.run import Run, as_run
 
 NEIGHBOURS = {"precision and recall": 3, "density and coverage": 5}
 FEWEST = 10
@@ -69,7 +69,7 @@ def evaluate(
     Raises:
         PangenError: when the data has changed since, or is of another kind than the run's.
     """
-    run = run if isinstance(run, Run) else load_run(run)
+    run = as_run(run)
     found = data_of(run) if data is None else as_data(data)
     check_kind(run, found)
     judge = Judge(found, split=split, seed=seed, samples=samples, examples=examples, features=features)
@@ -119,7 +119,7 @@ class Judge:
         if features is None:
             self.features = choose_features(named, fewest)
         else:
-            of = features if isinstance(features, Run) else load_run(features)
+            of = as_run(features)
             check_kind(of, data)
             self.features = features_of(of, data, fewest)
         self._real = self.features.embed(self.reference.x)

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, linear, scaled_dot_product_attention
 
+from pangen.errors import PangenError
 from pangen.networks.positions import Rotary
 
 
@@ -33,6 +34,12 @@ class Cache:
 
 Remembered = tuple[Tensor, Tensor]
 """Keys and values `(B, heads, S, head)` of a memory."""
+
+
+def check_heads(width: int, heads: int, name: str = "model.width") -> None:
+    """Raise where a stream cannot be shared out evenly to heads."""
+    if width % heads:
+        raise PangenError(f"{name} = {width} is no multiple of model.heads = {heads}; change one.")
 
 
 class Attention(nn.Module):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pangen.capabilities import HasNextToken
 from pangen.errors import PangenError
+from pangen.model import GenerativeModel
 from pangen.space import Space
 
 
@@ -153,3 +155,34 @@ class NextToken:
             beyond = p.cumsum(-1) - p >= self.top_p  # those before it already reach top_p
             logits = logits.masked_fill(beyond.gather(-1, index.argsort(-1)), -torch.inf)
         return inverse_cdf(logits, u)
+
+
+class TokenModel(GenerativeModel):
+    """A model that is drawn token after token: a model of its paper gives the logits of the next."""
+
+    @abstractmethod
+    def next_logits(self, tokens: Tensor, cache: Any = None, y: Tensor | None = None) -> tuple[Tensor, Any]:
+        """As `HasNextToken`."""
+
+    def examples(self, tokens: Tensor) -> Tensor:
+        """Tokens `(n, dims)`, in the order in which they are drawn, as examples `(n, *shape)`."""
+        dtype = torch.int64 if self.space.kind == "tokens" else torch.get_default_dtype()
+        return tokens.view(-1, *self.space.shape).to(dtype)
+
+    def trajectory(
+        self,
+        n: int,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition: float = 1.0,
+    ) -> Iterator[Tensor]:
+        """All values of an example, one more in each state; settings as in `NextToken`."""
+        states = NextToken(temperature, top_k, top_p, repetition)(
+            self, n, self.space.dims, y, end=self.space.end, device=self.device, generator=generator
+        )
+        for tokens in states:
+            yield self.examples(tokens)

@@ -13,7 +13,7 @@ from pangen.codecs import Text
 from pangen.codecs.text import Characters
 from pangen.errors import PangenError
 from pangen.rng import generator
-from pangen.run import Run, load_run
+from pangen.run import Run, as_run
 from pangen.samplers.mask_predict import MaskPredict
 
 GAPS = {True: re.compile("_"), False: re.compile(" ?_+")}
@@ -81,7 +81,7 @@ def fill(run: Run | str | Path, text: str, n: int = 5) -> Filled:
 
 def with_masks(run: Run | str | Path) -> Run:
     """A run whose model fills in text, or the sentence that says what does."""
-    run = run if isinstance(run, Run) else load_run(run)
+    run = as_run(run)
     if not isinstance(run.codec, Text) or not isinstance(run.model, HasMasked):
         raise PangenError(f"this {run.entry.name} fills in no text; take a run of bert on text.")
     return run

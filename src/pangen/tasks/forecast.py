@@ -16,7 +16,7 @@ from pangen.evaluation.forecast import covered, crps, quantile
 from pangen.evaluation.intervals import mean_interval
 from pangen.evaluation.judge import SPLITS, check_kind, data_of
 from pangen.rng import chunks
-from pangen.run import Run, load_run
+from pangen.run import Run, as_run
 from pangen.samplers.tokens import NextToken
 
 PATHS = 512
@@ -73,7 +73,7 @@ def forecast(
 
 def with_series(run: Run | str | Path) -> Run:
     """A run whose model can continue a series, or the sentence that says why it cannot."""
-    run = run if isinstance(run, Run) else load_run(run)
+    run = as_run(run)
     if not isinstance(run.codec, Windows):
         raise PangenError(
             f"this {run.entry.name} is no model of a series; fit one with `pangen fit arima FILE.csv --series --window N`."

@@ -15,7 +15,7 @@ from pangen.codecs import LearnedCodec, Text
 from pangen.errors import PangenError
 from pangen.precision import precision
 from pangen.rng import chunks, whole
-from pangen.run import Run, load_run
+from pangen.run import Run, as_run
 from pangen.space import Space
 
 Labels = int | str | Sequence[int] | Tensor | None
@@ -91,7 +91,7 @@ def interpolate(run: Run | str | Path, a: Any, b: Any, n: int = 8, y: Labels = N
 
 def with_codes(run: Run | str | Path) -> Run:
     """A run whose model has codes, or the sentence that says where to find some."""
-    run = run if isinstance(run, Run) else load_run(run)
+    run = as_run(run)
     if isinstance(run.model, HasLatent):
         return run
     if isinstance(run.codec, LearnedCodec):

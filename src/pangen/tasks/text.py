@@ -14,7 +14,7 @@ from pangen.codecs import Text
 from pangen.codecs.text import Characters
 from pangen.errors import PangenError
 from pangen.rng import chunks, generator
-from pangen.run import Given, Run, load_run
+from pangen.run import Given, Run, as_run
 from pangen.samplers.tokens import NextToken, Step
 
 TOGETHER = 8
@@ -99,7 +99,7 @@ def stream(
 
 def with_text(run: Run | str | Path) -> Run:
     """A run whose model goes on from a text, or the sentence that says what does."""
-    run = run if isinstance(run, Run) else load_run(run)
+    run = as_run(run)
     if run.answers:
         raise PangenError(f"this {run.entry.name} answers to texts; ask it with `pangen translate`.")
     if not isinstance(run.codec, Text) or not isinstance(run.model, HasNextToken):
@@ -134,9 +134,7 @@ def _steps(
         raise PangenError(f"a text of {length} tokens cannot be; 0 is the length of the model's context.")
     codec, device = run.codec, run.model.device
     tokens = torch.tensor(kept(run, read_prompt(run, prompt)), dtype=torch.long, device=device)
-    condition = codec.space.no_condition(TOGETHER, device)
-    if condition is not None and y is not None:
-        condition[: len(y)] = y.to(device)
+    condition = codec.space.filled(y, TOGETHER, device)
     steps = NextToken(**how).stream(
         run.model, TOGETHER, length or codec.context, condition, prompt=tokens, context=codec.context,
         end=codec.data_space.end, device=device, generator=noise,

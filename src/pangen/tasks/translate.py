@@ -10,7 +10,7 @@ import torch
 from pangen.capabilities import HasNextToken
 from pangen.errors import PangenError
 from pangen.rng import whole
-from pangen.run import Run, load_run
+from pangen.run import Run, as_run
 from pangen.samplers.beam import Beam
 
 TOGETHER = 32
@@ -45,7 +45,7 @@ def translate(
 
 def with_pairs(run: Run | str | Path) -> Run:
     """A run whose model answers to texts, or the sentence that says what does."""
-    run = run if isinstance(run, Run) else load_run(run)
+    run = as_run(run)
     if not run.answers or not isinstance(run.model, HasNextToken):
         raise PangenError(f"this {run.entry.name} does not answer to texts; take a run of seq2seq.")
     return run

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-from pangen.errors import PangenError
 from pangen.model import GenerativeModel
-from pangen.networks.transformer import Block, start
+from pangen.networks.transformer import Block, check_heads, start
 from pangen.samplers.mask_predict import Gibbs, MaskPredict
 from pangen.samplers.tokens import inside, inverse_cdf
 from pangen.settings import Count, Share
@@ -60,8 +59,7 @@ class BERT(GenerativeModel):
         short: Share = 0.1,
     ) -> None:
         super().__init__(space)
-        if width % heads:
-            raise PangenError(f"model.width = {width} is no multiple of model.heads = {heads}; change one.")
+        check_heads(width, heads)
         K, L = space.levels, space.dims
         self.masking, self.share, self.short, self.mask = masking, share, short, K + 1
         self.embed = nn.Embedding(K + 2, width)  # the tokens, padding, the mask

@@ -18,7 +18,7 @@ from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import Before, SequenceModel
 from pangen.networks.positions import sinusoids
 from pangen.networks.rounding import Precision, rounded
-from pangen.networks.transformer import Cache, CausalTransformer
+from pangen.networks.transformer import Cache, CausalTransformer, check_heads
 from pangen.settings import Count, Share
 from pangen.space import Batch, Space
 
@@ -60,8 +60,7 @@ class GPT(SequenceModel):
         unlabelled: Share = 0.1,
     ) -> None:
         super().__init__(space, unlabelled=unlabelled)
-        if width % heads:
-            raise PangenError(f"model.width = {width} is no multiple of model.heads = {heads}; change one.")
+        check_heads(width, heads)
         if positions == "rotary" and width // heads % 2:
             raise PangenError(
                 f"rotary positions turn pairs, and model.width / model.heads = {width // heads} is odd; change one."

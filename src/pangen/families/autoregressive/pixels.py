@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
 from pangen.likelihoods import Observation, likelihood
-from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.pixel import Causal, ChannelHead, Growing, LevelFeatures
 from pangen.networks.roles import Condition
 from pangen.networks.rounding import Precision, rounded
-from pangen.samplers.tokens import NextToken
+from pangen.samplers.tokens import TokenModel
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 FEATURES = 16
 """Numbers that stand for a level at the network's entrance, beside its place in their order."""
 
 
-class PixelModel(GenerativeModel):
+class PixelModel(TokenModel):
     """Pixel after pixel in raster order, in a pixel channel after channel; the space decides the distribution.
 
     A model of its paper gives `layers`, as many features wide at their entrance as `inputs` says.
@@ -121,19 +118,6 @@ class PixelModel(GenerativeModel):
     ) -> LogProb:
         return LogProb(self._nats(x, y), "exact")
 
-    def trajectory(
-        self,
-        n: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-    ) -> Iterator[Tensor]:
+    def examples(self, tokens: Tensor) -> Tensor:
         C, H, W = self.space.shape
-        states = NextToken(temperature, top_k, top_p)(
-            self, n, self.space.dims, y, device=self.device, generator=generator
-        )
-        for tokens in states:
-            yield self.values[rearrange(tokens, "b (h w c) -> b c h w", c=C, h=H, w=W)]
+        return self.values[rearrange(tokens, "b (h w c) -> b c h w", c=C, h=H, w=W)]

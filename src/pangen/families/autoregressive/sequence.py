@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
-from pangen.samplers.tokens import NextToken, inside
+from pangen.samplers.tokens import TokenModel, inside
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 
-class SequenceModel(GenerativeModel):
+class SequenceModel(TokenModel):
     """A model of its paper gives the logits of every value in one pass, and those of the next alone.
 
     Values are tokens, or bits; images come in raster order, channel after channel. What follows the
@@ -33,10 +30,6 @@ class SequenceModel(GenerativeModel):
     @abstractmethod
     def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Logits `(B, L, K)` of every token given those before it; `x` `(B, L)` tokens."""
-
-    @abstractmethod
-    def next_logits(self, tokens: Tensor, cache: Any = None, y: Tensor | None = None) -> tuple[Tensor, Any]:
-        """As `HasNextToken`."""
 
     def log_frequency(self, x: Tensor, *, pooled: bool) -> Tensor:
         """Log-frequency of each token at each place `(L, K)`, or, `pooled`, anywhere `(1, K)`."""
@@ -66,24 +59,6 @@ class SequenceModel(GenerativeModel):
     ) -> LogProb:
         x = x.flatten(1).long()
         return LogProb(self.nats(self.logits(x, y), x).sum(1), "exact")
-
-    def trajectory(
-        self,
-        n: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        repetition: float = 1.0,
-    ) -> Iterator[Tensor]:
-        states = NextToken(temperature, top_k, top_p, repetition)(
-            self, n, self.space.dims, y, end=self.space.end, device=self.device, generator=generator
-        )
-        dtype = torch.int64 if self.space.kind == "tokens" else torch.get_default_dtype()
-        for tokens in states:
-            yield tokens.view(n, *self.space.shape).to(dtype)
 
 
 class Before(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from pangen.errors import PangenError
 from pangen.families.autoregressive.classifier import Classifier
-from pangen.networks.transformer import Block, start
+from pangen.networks.transformer import Block, check_heads, start
 from pangen.settings import Count, Natural, Share
 from pangen.space import Space
 
@@ -45,8 +45,7 @@ class ViT(Classifier):
         smoothing: Share = 0.0,
     ) -> None:
         super().__init__(space, features=width, smoothing=smoothing)
-        if width % heads:
-            raise PangenError(f"model.width = {width} is no multiple of model.heads = {heads}; change one.")
+        check_heads(width, heads)
         C, H, W = space.shape
         if patch > max(H, W):
             raise PangenError(

@@ -9,7 +9,7 @@ shorter ones it counts the different tokens that come before. D has three values
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from pangen.errors import PangenError
-from pangen.model import GenerativeModel
-from pangen.samplers.tokens import NextToken, inside
+from pangen.samplers.tokens import TokenModel, inside
 from pangen.settings import Natural
 from pangen.space import Batch, LogProb, Space
 
@@ -59,7 +58,7 @@ def smooth(gram: Tensor, count: Tensor, base: int) -> Table:
     return Table(gram, ((count - taken) / total[owner]).float(), context, (spare / total).float())
 
 
-class NGram(GenerativeModel):
+class NGram(TokenModel):
     """p(x) = prod_t p(x_t given the order - 1 tokens before it), over an example in raster order.
 
     Before an example stands a token of its own, so that starts are learnt too; n-grams that begin
@@ -139,20 +138,3 @@ class NGram(GenerativeModel):
         last = pad(tokens[:, max(tokens.shape[1] - self.order, 0) :], (0, 1))
         following = torch.arange(self.space.levels, device=tokens.device)
         return self._p(self._grams(last, self.order)[:, -1:] + following, self.tables).log(), None
-
-    def trajectory(
-        self,
-        n: int,
-        y: Tensor | None = None,
-        *,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        repetition: float = 1.0,
-    ) -> Iterator[Tensor]:
-        states = NextToken(temperature, top_k, top_p, repetition)(
-            self, n, self.space.dims, end=self.space.end, device=self.device, generator=generator
-        )
-        for tokens in states:
-            yield tokens.view(n, *self.space.shape)

@@ -16,11 +16,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from pangen.errors import PangenError
 from pangen.families.flow.flow import FlowModel
 from pangen.networks.bijections import Through, Transform, actnorm
 from pangen.networks.mlp import zeroed
-from pangen.networks.transformer import CausalTransformer
+from pangen.networks.transformer import CausalTransformer, check_heads
 from pangen.settings import Count, Positive, Share
 from pangen.space import Space
 
@@ -60,10 +59,7 @@ class TarFlow(FlowModel):
         dropout: Share = 0.1,
         unlabelled: Share = 0.1,
     ) -> None:
-        if channels % heads:
-            raise PangenError(
-                f"model.channels = {channels} is no multiple of model.heads = {heads}; change one."
-            )
+        check_heads(channels, heads, "model.channels")
         context = channels if space.condition else 0
         patches = Patches(space.shape, patch)
 
