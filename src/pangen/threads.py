@@ -49,6 +49,8 @@ def useful_threads(model: GenerativeModel, batch: Batch) -> int:
             out = func(*args, **(kwargs or {}))
             if func._overloadpacket in flop_registry:
                 self.total += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+            elif func.namespace == "mkldnn":  # of `networks.linear`: x and W^T
+                self.total += 2 * args[0].numel() * len(args[1])
             return out
 
     allowed = torch.get_num_threads()

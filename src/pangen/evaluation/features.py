@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pangen.data.dataset import Data
 from pangen.evaluation.sound import log_mel
+from pangen.networks.linear import Linear
 from pangen.rng import generator, seed_of
 from pangen.run import Run
 from pangen.threads import threads
@@ -125,8 +126,8 @@ class _Classifier(nn.Module):
         # a fixed length for every example: else the few the network is surest of rule the covariance;
         # of few dimensions a fixed length would leave little but signs
         length = nn.LayerNorm(dims, elementwise_affine=False) if dims >= 8 else nn.Identity()
-        self.features = nn.Sequential(nn.Linear(width, dims), length)
-        self.head = nn.Sequential(nn.GELU(), nn.Linear(dims, classes))
+        self.features = nn.Sequential(Linear(width, dims), length)
+        self.head = nn.Sequential(nn.GELU(), Linear(dims, classes))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(self.convolutions(x)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, relu_
 
 from pangen.networks.bijections import Elementwise, Invertible1x1, Transform, parameters_first
+from pangen.networks.linear import Linear
 from pangen.networks.masked import MaskedLinear
 
 
@@ -53,7 +54,7 @@ class MaskedMLP(nn.Module):
         same = (degree[:, None] >= degree)[None]
         self.hidden = nn.ModuleList(MaskedLinear(same) for _ in range(depth - 1))
         self.leave = MaskedLinear((ranks.repeat(k)[:, None] >= degree)[None])
-        self.context = nn.Linear(context, width, bias=False) if context else None
+        self.context = Linear(context, width, bias=False) if context else None
         for layer in (self.enter, *self.hidden):
             layer.weight.data.mul_(
                 3**-0.5

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
+from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
 
 
@@ -21,7 +22,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = _norm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm2, self.conv2 = _norm(outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.condition = nn.Linear(condition, outputs) if condition else None
+        self.condition = Linear(condition, outputs) if condition else None
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
@@ -66,7 +67,7 @@ class ConvEncoder(nn.Module):
             for a, b in zip([widths[0], *widths], widths, strict=False)
         )
         self.down = nn.ModuleList(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
-        self.norm, self.head = _norm(widths[-1]), nn.Linear(widths[-1] * math.prod(sizes[-1]), outputs)
+        self.norm, self.head = _norm(widths[-1]), Linear(widths[-1] * math.prod(sizes[-1]), outputs)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         h = self.stem(x)
@@ -83,7 +84,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes, widths = _pyramid(shape, width)
-        self.stem = nn.Linear(inputs, widths[-1] * math.prod(self.sizes[-1]))
+        self.stem = Linear(inputs, widths[-1] * math.prod(self.sizes[-1]))
         self.blocks = nn.ModuleList(
             ConvBlock(a, b, condition)
             for a, b in zip([widths[-1], *widths[::-1]], widths[::-1], strict=False)

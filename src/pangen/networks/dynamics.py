@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import conv2d
 
+from pangen.networks.linear import Linear, linear
 from pangen.networks.mlp import zeroed
 from pangen.networks.roles import Condition, convolutional
 from pangen.space import Space
@@ -28,14 +29,14 @@ class Dynamics(nn.Module):
     def __init__(self, space: Space, width: int, depth: int) -> None:
         super().__init__()
         self.flat = not convolutional(space)
-        self.time, self.condition = nn.Linear(1, TOLD), Condition(space, TOLD)
+        self.time, self.condition = Linear(1, TOLD), Condition(space, TOLD)
         ends, inside = (space.dims, width) if self.flat else (space.shape[0], max(width // 16, 8))
         sizes = [ends, *[inside] * depth, ends]
         self.layers = nn.ModuleList(
-            nn.Linear(a, b) if self.flat else nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes)
+            Linear(a, b) if self.flat else nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes)
         )
         self.outputs = sizes[1:]
-        self.gates, self.shifts = (nn.Linear(TOLD, sum(self.outputs)) for _ in range(2))
+        self.gates, self.shifts = (Linear(TOLD, sum(self.outputs)) for _ in range(2))
         zeroed(self.layers[-1])
         nn.init.zeros_(self.shifts.weight[-ends:])
         nn.init.zeros_(self.shifts.bias[-ends:])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from pangen.networks.linear import Linear
 from pangen.networks.positions import sinusoids
 from pangen.networks.transformer import Attention, Block, Cache, Remembered
 
@@ -36,7 +37,7 @@ class DecoderBlock(nn.Module):
         self.dropout = dropout
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.itself, self.source = Attention(width, heads), Attention(width, heads)
-        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.widen, self.narrow = Linear(width, 4 * width), Linear(4 * width, width)
 
     def forward(self, x: Tensor, source: Remembered, mask: Tensor, cache: Cache | None, layer: int) -> Tensor:
         a = self.itself(self.norms[0](x), causal=True, cache=cache, layer=layer)
@@ -135,11 +136,11 @@ class RecurrentPair(nn.Module):
         self.dropout = dropout
         between = dropout if depth > 1 else 0.0
         self.encoder = nn.GRU(width, width // 2, depth, batch_first=True, bidirectional=True, dropout=between)
-        self.first = nn.Linear(width // 2, width)  # W_s
+        self.first = Linear(width // 2, width)  # W_s
         self.cell = nn.GRUCell(2 * width, width)
-        self.query, self.key = nn.Linear(width, width, bias=False), nn.Linear(width, width)  # W_a, U_a
-        self.energy = nn.Linear(width, 1, bias=False)  # v_a
-        self.out = nn.Linear(3 * width, width)
+        self.query, self.key = Linear(width, width, bias=False), Linear(width, width)  # W_a, U_a
+        self.energy = Linear(width, 1, bias=False)  # v_a
+        self.out = Linear(3 * width, width)
 
     def read(self, source: Tensor, mask: Tensor) -> Memory:
         """Padding stands at the end and is not read."""

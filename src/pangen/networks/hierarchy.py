@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, silu
 
+from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
 from pangen.networks.roles import Condition, convolutional
 from pangen.networks.rounding import rounded
@@ -79,7 +80,7 @@ class Upward(nn.Module):
         self.stem = (
             nn.Conv2d(space.shape[0], fine.width, 5, stride=2, padding=2)
             if fine.size
-            else nn.Linear(space.dims, fine.width)
+            else Linear(space.dims, fine.width)
         )
         upward = levels[::-1]
         self.down = nn.ModuleList(_Coarser(a, b, told) for a, b in pairwise([fine, *upward]))
@@ -140,7 +141,7 @@ class Downward(nn.Module):
         self.head = (
             nn.Conv2d(fine.width, 4 * outputs * space.shape[0], 3, padding=1)
             if fine.size
-            else nn.Linear(fine.width, outputs * space.dims)
+            else Linear(fine.width, outputs * space.dims)
         )
 
     def start(self, y: Tensor | None, n: int) -> Tensor:
@@ -196,7 +197,7 @@ def _blocks(level: Level, depth: int, dropout: float) -> nn.Sequential:
 
 def _layer(inputs: int, outputs: int, size: Size, kernel: int = 3) -> nn.Module:
     if size is None:
-        return nn.Linear(inputs, outputs)
+        return Linear(inputs, outputs)
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 
@@ -208,7 +209,7 @@ class _Finer(nn.Module):
         self.size, self.from_map = level.size, above.size is not None
         area = 1 if self.from_map else level.size[0] * level.size[1]
         self.layer = _layer(above.width, level.width * area, above.size, 1)
-        self.told = nn.Linear(condition, level.width)
+        self.told = Linear(condition, level.width)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         h = self.layer(h)
@@ -225,10 +226,10 @@ class _Coarser(nn.Module):
             self.layer: nn.Module = nn.Identity()
         elif above.size is None:
             area = level.size[0] * level.size[1]
-            self.layer = nn.Sequential(nn.SiLU(), nn.Flatten(), nn.Linear(level.width * area, above.width))
+            self.layer = nn.Sequential(nn.SiLU(), nn.Flatten(), Linear(level.width * area, above.width))
         else:
             self.layer = nn.Conv2d(level.width, above.width, 3, stride=2, padding=1)
-        self.told = nn.Linear(condition, above.width)
+        self.told = Linear(condition, above.width)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         return _add(self.layer(h), self.told(condition))

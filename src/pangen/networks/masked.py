@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
+
+from pangen.networks.linear import Linear, linear
 
 
-class MaskedLinear(nn.Linear):
+class MaskedLinear(Linear):
     """A linear layer with one connectivity for each ordering: y = (M[ordering] * W) x + b.
 
     `mask` `(orderings, out, in)`; where all orderings share one mask, `(1, out, in)`.
@@ -62,7 +64,7 @@ class MaskedResidual(nn.Module):
             nn.ModuleList([MaskedLinear(same), MaskedLinear(same)]) for _ in range(depth)
         )
         self.leave = MaskedLinear(ranks.repeat_interleave(outputs, 1)[..., None] >= degree)
-        self.context = nn.Linear(context, width) if context else None
+        self.context = Linear(context, width) if context else None
         self.dropout = nn.Dropout(dropout)
         with torch.no_grad():
             for _, second in self.blocks:

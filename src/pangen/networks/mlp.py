@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pangen.networks.linear import Linear
+
 
 class MLP(nn.Sequential):
     """Linear layers with an activation between: `(..., inputs)` to `(..., outputs)`.
@@ -31,8 +33,8 @@ class MLP(nn.Sequential):
     ) -> None:
         layers: list[nn.Module] = []
         for a, b in pairwise([inputs] + [width] * depth):
-            layers += [nn.Linear(a, b), activation()] + ([nn.Dropout(dropout)] if dropout else [])
-        head = nn.Linear(width if depth else inputs, outputs)
+            layers += [Linear(a, b), activation()] + ([nn.Dropout(dropout)] if dropout else [])
+        head = Linear(width if depth else inputs, outputs)
         super().__init__(*layers, zeroed(head) if zero else head)
 
 
@@ -68,9 +70,9 @@ class ResidualMLP(nn.Module):
         zero: bool = False,
     ) -> None:
         super().__init__()
-        self.stem = nn.Linear(inputs, width)
+        self.stem = Linear(inputs, width)
         self.blocks = nn.ModuleList(_Block(width, condition, dropout) for _ in range(depth))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, outputs)
+        self.norm, self.head = nn.LayerNorm(width), Linear(width, outputs)
         if zero:
             zeroed(self.head)
 
@@ -84,8 +86,8 @@ class ResidualMLP(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int, condition: int, dropout: float) -> None:
         super().__init__()
-        self.norm, self.a, self.b = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
-        self.condition = nn.Linear(condition, width) if condition else None
+        self.norm, self.a, self.b = nn.LayerNorm(width), Linear(width, width), Linear(width, width)
+        self.condition = Linear(condition, width) if condition else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:

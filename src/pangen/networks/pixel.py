@@ -15,7 +15,9 @@ from typing import Protocol
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import glu, linear, pad
+from torch.nn.functional import glu, pad
+
+from pangen.networks.linear import Linear, linear
 
 FIRST = 7
 """Size of the first kernel (van den Oord et al. 2016a, Table 1)."""
@@ -96,7 +98,7 @@ class GatedLayer(nn.Module):
         self.horizontal = Conv(inputs, 2 * channels, (1, half + 1 - shift))
         self.link = Conv(2 * channels, 2 * channels, 1)
         self.leave = Conv(channels, 2 * channels, 1)
-        self.label = nn.Linear(condition, 4 * channels, bias=False) if condition else None
+        self.label = Linear(condition, 4 * channels, bias=False) if condition else None
         self.dropout = nn.Dropout2d(dropout)  # whole channels: neighbours tell of one another
 
     def tell(self, y: Tensor | None) -> tuple[Tensor, Tensor]:

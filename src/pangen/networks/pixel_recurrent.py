@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
+from pangen.networks.linear import Linear, linear
 from pangen.networks.pixel import FIRST, inside
 
 
@@ -29,7 +30,7 @@ def lstm(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 class Recurrence(nn.Module, ABC):
     """States `(B, H, W, n)` of vectors `(B, H, W, inputs)`."""
 
-    read: nn.Linear
+    read: Linear
     """What enters the gates from below."""
 
     def remember(self, n: int) -> None:
@@ -70,8 +71,8 @@ class RowLSTM(Recurrence):
     def __init__(self, inputs: int, n: int) -> None:
         super().__init__()
         self.n = n
-        self.read = nn.Linear(2 * inputs, 4 * n)  # of the pixel to the left, and of the pixel itself
-        self.pass_on = nn.Linear(3 * n, 4 * n, bias=False)
+        self.read = Linear(2 * inputs, 4 * n)  # of the pixel to the left, and of the pixel itself
+        self.pass_on = Linear(3 * n, 4 * n, bias=False)
         self.remember(n)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +125,7 @@ class DiagonalBiLSTM(Recurrence):
     def __init__(self, inputs: int, n: int) -> None:
         super().__init__()
         self.n = n
-        self.read = nn.Linear(inputs, 8 * n)  # of both runs
+        self.read = Linear(inputs, 8 * n)  # of both runs
         self.pass_on = nn.Parameter(torch.empty(2, 2 * n, 4 * n))  # from above and from the side, of each run
         nn.init.uniform_(self.pass_on, -((2 * n) ** -0.5), (2 * n) ** -0.5)
         self.remember(n)
@@ -215,11 +216,11 @@ class RecurrentLayers(nn.Module):
         super().__init__()
         half = FIRST // 2
         self.half, self.width = half, 2 * n
-        self.above = nn.Linear((inputs + 1) * half * FIRST, 2 * n)
-        self.before = nn.Linear((inputs + 1) * half, 2 * n, bias=False)
-        self.label = nn.Linear(condition, 2 * n, bias=False) if condition else None
+        self.above = Linear((inputs + 1) * half * FIRST, 2 * n)
+        self.before = Linear((inputs + 1) * half, 2 * n, bias=False)
+        self.label = Linear(condition, 2 * n, bias=False) if condition else None
         self.cells = nn.ModuleList(CELLS[cell](2 * n, n) for _ in range(depth))
-        self.leave = nn.ModuleList(nn.Linear(n, 2 * n) for _ in range(depth))
+        self.leave = nn.ModuleList(Linear(n, 2 * n) for _ in range(depth))
         self.dropout = nn.Dropout(dropout)
 
     def tell(self, y: Tensor | None) -> Tensor | float:

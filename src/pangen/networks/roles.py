@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pangen.networks.conv import ConvDecoder, ConvEncoder, UNet
+from pangen.networks.linear import Linear
 from pangen.networks.mlp import MLP, ConditionedMLP, ResidualMLP
 from pangen.space import Space
 
@@ -142,7 +143,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.space = space
         self.condition = Condition(space, width)
-        self.level = nn.Sequential(Fourier(32), nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+        self.level = nn.Sequential(Fourier(32), Linear(32, width), nn.SiLU(), Linear(width, width))
         if convolutional(space):
             channels = space.shape[0]
             self.net = UNet(space.shape, channels, channels, width // 16, condition=width, dropout=dropout)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pangen.networks.linear import linear
 from pangen.samplers.mcmc import binomial
 from pangen.samplers.units import Together, Units
 
@@ -23,7 +24,7 @@ def product(a: Tensor, b: Tensor, rounded: torch.dtype | None) -> Tensor:
 
     Bits are exact in it, and what it changes in a field is far below the noise of drawing from it.
     """
-    return a @ b if rounded is None else (a.to(rounded) @ b.to(rounded)).to(a.dtype)
+    return linear(a, b.T) if rounded is None else (a.to(rounded) @ b.to(rounded)).to(a.dtype)
 
 
 @dataclass(frozen=True)

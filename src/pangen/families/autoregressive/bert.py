@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 
 from pangen.model import GenerativeModel
+from pangen.networks.linear import Linear, linear
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.samplers.mask_predict import Gibbs, MaskPredict
 from pangen.samplers.tokens import inside, inverse_cdf
@@ -66,7 +67,7 @@ class BERT(GenerativeModel):
         self.position = nn.Parameter(0.02 * torch.randn(L, width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm, self.enter = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.transform = nn.Sequential(Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(K))
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("lengths", torch.zeros(L + 1))  # log of how often a text has so many tokens

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
+from pangen.networks.linear import Linear
 from pangen.space import Batch, Loss, Progress, Space
 
 
@@ -36,7 +37,7 @@ class Classifier(GenerativeModel):
                 "a classifier learns labels from examples, and these have none; give labelled data."
             )
         self.smoothing = smoothing
-        self.head = nn.Linear(features, space.classes)
+        self.head = Linear(features, space.classes)
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

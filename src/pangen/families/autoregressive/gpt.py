@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import Before, SequenceModel
+from pangen.networks.linear import linear
 from pangen.networks.positions import sinusoids
 from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Cache, CausalTransformer, check_heads

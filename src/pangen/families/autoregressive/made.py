@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
+from pangen.networks.linear import Linear
 from pangen.networks.masked import MaskedResidual
 from pangen.samplers.tokens import inverse_cdf
 from pangen.settings import Count, Share
@@ -63,7 +64,7 @@ class MADE(GenerativeModel):
             ranks, inputs=features + 1, outputs=features, width=2 * width, depth=depth,
             context=width if space.classes else 0, dropout=dropout,
         )  # fmt: skip
-        self.read = nn.Linear(features, K, bias=False)
+        self.read = Linear(features, K, bias=False)
         self.bias = nn.Parameter(torch.zeros(D, K))
         nn.init.normal_(self.embed.weight, std=0.3)
 

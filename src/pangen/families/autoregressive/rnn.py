@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pangen.families.autoregressive.sequence import Before, SequenceModel
 from pangen.networks.labels import hide
+from pangen.networks.linear import Linear
 from pangen.settings import Count, Natural, Share
 from pangen.space import Batch, Loss, Progress, Space
 
@@ -72,7 +73,7 @@ class RNN(SequenceModel):
         self.place = nn.Parameter(0.1 * torch.randn(L, embedding)) if space.is_image else None
         between = dropout if layers > 1 else 0.0
         self.cell = CELLS[cell](embedding, width, layers, dropout=between, batch_first=True)
-        self.read = nn.Linear(width, space.levels, bias=False)
+        self.read = Linear(width, space.levels, bias=False)
         self.bias = nn.Parameter(torch.zeros(L if space.is_image else 1, space.levels))
         self.dropout = nn.Dropout(dropout)
         if cell == "lstm":

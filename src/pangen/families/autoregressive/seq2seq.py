@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear, pad
+from torch.nn.functional import cross_entropy, pad
 
 from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import SequenceModel
 from pangen.networks.encoder_decoder import Memory, RecurrentPair, TransformerPair
+from pangen.networks.linear import linear
 from pangen.samplers.tokens import until_end
 from pangen.settings import Count, Share
 from pangen.space import Batch, Loss, Progress, Space

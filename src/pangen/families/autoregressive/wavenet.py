@@ -18,6 +18,7 @@ from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import SequenceModel
 from pangen.networks.dilated import DilatedStack, Rings
 from pangen.networks.labels import hide
+from pangen.networks.linear import Linear
 from pangen.samplers.tokens import until_end
 from pangen.settings import Count, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -79,7 +80,7 @@ class WaveNet(SequenceModel):
         self.stack = DilatedStack(channels, skip, each, kernel)
         self.condition = nn.Embedding(space.classes + 1, 2 * channels * len(each))  # V y, of all layers
         nn.init.normal_(self.condition.weight, std=0.1)
-        self.leave = nn.Sequential(nn.ReLU(), nn.Linear(skip, skip), nn.ReLU(), nn.Linear(skip, K))
+        self.leave = nn.Sequential(nn.ReLU(), Linear(skip, skip), nn.ReLU(), Linear(skip, K))
 
     @property
     def reach(self) -> int:

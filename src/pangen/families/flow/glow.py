@@ -28,6 +28,7 @@ from pangen.networks.bijections import (
     images_last,
     scaled_shape,
 )
+from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
 from pangen.networks.roles import convolutional
 from pangen.settings import Count, Positive, Share
@@ -121,7 +122,7 @@ class _Net(nn.Module):
         super().__init__()
         self.a, self.b = nn.Conv2d(inputs, width, 3, padding=1), nn.Conv2d(width, width, 1)
         self.c = zeroed(nn.Conv2d(width, 2 * outputs, 3, padding=1))
-        self.told = nn.Linear(context, width) if context else None
+        self.told = Linear(context, width) if context else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.a(x)

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from pangen.families.flow.flow import FlowModel
 from pangen.networks.bijections import Through, Transform, actnorm
+from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
 from pangen.networks.transformer import CausalTransformer, check_heads
 from pangen.settings import Count, Positive, Share
@@ -87,10 +88,10 @@ class CausalAffine(Transform):
     ) -> None:
         super().__init__()
         self.net, self.bound, self.reverse = net, bound, reverse
-        self.embed = nn.Linear(tokens[1], width)
+        self.embed = Linear(tokens[1], width)
         self.position = nn.Parameter(0.02 * torch.randn(tokens[0], width))
-        self.told = nn.Linear(context, width) if context else None
-        self.head = zeroed(nn.Linear(width, 2 * tokens[1]))
+        self.told = Linear(context, width) if context else None
+        self.head = zeroed(Linear(width, 2 * tokens[1]))
 
     def inputs(self, x: Tensor, context: Tensor | None, first: int = 0) -> Tensor:
         """What tokens first .. t are predicted from, given x `(B, t, size)`; the first from the class alone."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.linalg import solve_triangular
 
 from pangen.networks.bijections.transforms import Transform
+from pangen.networks.linear import linear
 
 
 class Squeeze(Transform):
@@ -148,4 +149,4 @@ class Invertible1x1(Transform):
 
 def _mix(W: Tensor, x: Tensor) -> Tensor:
     """W times the channels of `(B, C)` or `(B, C, H, W)`."""
-    return nn.functional.linear(x, W) if x.ndim == 2 else nn.functional.conv2d(x, W[:, :, None, None])
+    return linear(x, W) if x.ndim == 2 else nn.functional.conv2d(x, W[:, :, None, None])

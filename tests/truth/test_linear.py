@@ -1,0 +1,72 @@
+"""Products of the faster library: the same numbers, gradients, and gradients of gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pangen.networks import linear as module
+from pangen.networks.linear import WORTHWHILE, Linear, linear
+
+if not torch.backends.mkldnn.is_available():
+    pytest.skip("needs a torch with oneDNN", allow_module_level=True)
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Lists the shapes that went to oneDNN, which is used whatever the processor."""
+    found, apply = [], module._Product.apply
+    monkeypatch.setattr(module, "_faster", lambda: True)
+    monkeypatch.setattr(module._Product, "apply", lambda *args: found.append(args[0].shape) or apply(*args))
+    return found
+
+
+def reference(*args):
+    return torch.nn.functional.linear(*args)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_values_and_gradients_are_those_of_torch(products, bias):
+    torch.manual_seed(0)
+    x, layer = torch.randn(6, 50, 130, requires_grad=True), Linear(130, 70, bias=bias)
+    inputs = (x, *layer.parameters())
+    found, expected = layer(x), reference(x, *layer.parameters())
+    assert len(products) == 1
+    assert torch.allclose(found, expected, atol=1e-5)  # sums of 130 terms of order 0.1
+    for weights in (torch.ones_like(found), torch.randn_like(found)):
+        ours, theirs = (torch.autograd.grad(y, inputs, weights, retain_graph=True) for y in (found, expected))
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.shape == b.shape
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-4)  # sums of 300 terms of order 1
+
+
+def test_gradients_have_gradients(products):
+    """A penalty on the gradient, as critics and scores need it."""
+    torch.manual_seed(0)
+    x, W = torch.randn(400, 90, requires_grad=True), torch.randn(80, 90, requires_grad=True)
+
+    def penalty(layer):
+        (g,) = torch.autograd.grad(layer(x, W).tanh().sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().mean(), (x, W))
+
+    for ours, theirs in zip(penalty(linear), penalty(reference), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert len(products) > 3
+
+
+def test_transposed_factors_are_the_same(products):
+    a, W = torch.randn(200, 130), torch.randn(130, 200)
+    assert torch.allclose(linear(a, W.T), a @ W, atol=1e-4)
+    assert products
+
+
+def test_small_and_other_numbers_stay_with_torch(products):
+    few = WORTHWHILE // 10_000 - 1
+    for x, W in (
+        (torch.randn(few, 100), torch.randn(100, 100)),
+        (torch.randn(400, 100).double(), torch.randn(100, 100).double()),
+    ):
+        assert torch.equal(linear(x, W), reference(x, W))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(torch.randn(400, 100), torch.randn(100, 100)).dtype == torch.bfloat16
+    assert not products
