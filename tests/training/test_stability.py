@@ -122,7 +122,7 @@ def test_a_budget_is_measured_even_where_the_training_breaks(tmp_path):
 
 def test_a_score_that_is_not_finite_is_never_the_best(tmp_path, monkeypatch):
     scores = iter([float("nan"), 3.0, float("-inf"), 2.0, float("nan")])
-    monkeypatch.setattr(fit, "validation_score", lambda *_: ("nats", next(scores)))
+    monkeypatch.setattr(fit, "validation_score", lambda *_: fit.Score("nats", next(scores)))
     run = pangen.fit(
         "realnvp", vectors(), steps=5, device="cpu", recipe={"training.validations": 5}, out=tmp_path / "run"
     )

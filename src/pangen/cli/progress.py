@@ -65,6 +65,12 @@ class FitBar(_Live):
         return self
 
     def __call__(self, event: Event) -> None:
+        for warning in event.warnings:
+            console(errors=True).print(
+                f"step {event.step}: {warning}", markup=False, highlight=False, soft_wrap=True
+            )
+        if event.warnings:
+            return
         if self.bar is not None:
             if self.due(event):
                 self.bar.update(self._task, completed=event.step, total=event.total, numbers=_numbers(event))

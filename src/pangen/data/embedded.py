@@ -1,4 +1,4 @@
-"""Data that comes with the package: scikit-learn's 1797 handwritten digits, and toys."""
+"""Data that comes with the package: scikit-learn's 1797 handwritten digits, what is made of them, and toys."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from pangen.data.pairs import TOYS, toy_data
 
 SPLIT = (1297, 200, 300)
 """Train, validation and test: fixed, in an order fixed by seed 0."""
+STACKS = (40_000, 1000, 10_000)
+"""The same of `stacked-digits`."""
 THRESHOLD = 8
 """The level, of 0 to 16, from which a pixel of `digits-binary` is 1."""
 
 
 def embedded_data(name: str) -> Data:
-    """`digits`, `digits-binary`, or pairs of texts that follow a rule."""
-    return toy_data(name) if name in TOYS else {"digits": digits, "digits-binary": digits_binary}[name]()
+    """`digits`, `digits-binary`, `stacked-digits`, or pairs of texts that follow a rule."""
+    made = {"digits": digits, "digits-binary": digits_binary, "stacked-digits": stacked_digits}
+    return toy_data(name) if name in TOYS else made[name]()
 
 
 def digits() -> Data:
@@ -40,3 +43,14 @@ def digits_binary() -> Data:
         for name, split in (("train", grey.train), ("validation", grey.validation), ("test", grey.test))
     }
     return replace(grey, name="digits-binary", levels=2, **parts)
+
+
+def stacked_digits() -> Data:
+    """Three digits of one split, drawn by chance, as the colours of an image: 1000 modes (Metz et al. 2017,
+    Section 3.3.1, who stacked MNIST)."""
+    grey = digits()
+    parts = []
+    for split, n in zip((grey.train, grey.validation, grey.test), STACKS, strict=True):
+        drawn = torch.randint(len(split), (n, 3), generator=torch.Generator().manual_seed(len(parts)))
+        parts.append(Split(split.x[drawn, 0]))
+    return Data("stacked-digits", "image", *parts, levels=grey.levels)

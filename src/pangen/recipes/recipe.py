@@ -62,12 +62,15 @@ class Training:
     """How often, evenly spaced, the validation split is scored."""
     validation_examples: int = 1000
     """Validation examples scored at most: enough to rank weights, cheap enough to do often."""
+    patience: int = 0
+    """Validations in a row at which samples of a model with a critic cannot be told from data, after which training
+    stops; 0: never."""
 
     def __post_init__(self) -> None:
         checks = {
             "steps": self.steps >= 1, "batch": self.batch >= 1, "accumulate": self.accumulate >= 1,
             "lr": self.lr > 0, "ema": 0 <= self.ema < 1, "validations": self.validations >= 1,
-            "warmup": self.warmup >= 0, "weight_decay": self.weight_decay >= 0,
+            "warmup": self.warmup >= 0, "patience": self.patience >= 0, "weight_decay": self.weight_decay >= 0,
             "final": 0 <= self.final <= 1, "clip": self.clip is None or self.clip > 0, "budget": self.budget is None or self.budget > 0,
             "betas": all(0 <= b < 1 for b in self.betas),
         }  # fmt: skip

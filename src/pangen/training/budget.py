@@ -50,14 +50,16 @@ def measure(
             timed, spent = timed + 1, spent + time.perf_counter() - tick
         if time.perf_counter() - began > budget:
             break
-    fields, validating = _affordable(state, validation, settings)
+    fields, validating = _affordable(state, train, validation, settings)
     settings = replace(settings, **fields)
     left = budget - (time.perf_counter() - began) - validating
     steps = max(int(left * timed / spent) if spent else tried + 1, 1)
     return replace(settings, steps=steps, validations=min(settings.validations, steps))
 
 
-def _affordable(state: State, validation: Batches, settings: Training) -> tuple[dict[str, int], float]:
+def _affordable(
+    state: State, train: Batches, validation: Batches, settings: Training
+) -> tuple[dict[str, int], float]:
     """How often to validate, on how many examples, and the seconds that takes: a share of the budget.
 
     Rarer validations come first; only when four are too many does each see fewer examples.
@@ -65,7 +67,7 @@ def _affordable(state: State, validation: Batches, settings: Training) -> tuple[
     seconds = {}
     for examples in (16, 64):
         tick = time.perf_counter()
-        validation_score(state.judged, validation, Progress(state.step, settings.steps), examples)
+        validation_score(state.judged, train, validation, Progress(state.step, settings.steps), examples)
         seconds[examples] = time.perf_counter() - tick
     each = max(seconds[64] - seconds[16], 0.0) / 48
     fixed = max(seconds[16] - 16 * each, 0.0)

@@ -20,7 +20,7 @@ def save_checkpoint(path: Path, state: State) -> None:
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments.items() if v is not None}
     best = {"step": state.best.step, "score": state.best.score} if state.best.weights else None
-    facts = {"step": state.step, "seconds": state.seconds, "best": best}
+    facts = {"step": state.step, "seconds": state.seconds, "best": best, "watched": state.watched}
     write_tensors(path, tensors, facts)
 
 
@@ -46,6 +46,6 @@ def load_checkpoint(path: Path, state: State) -> None:
             )
         except (ValueError, KeyError) as error:
             raise PangenError(f"{path} does not fit its recipe ({error}): the run is damaged.") from None
-    state.step, state.seconds = facts["step"], facts["seconds"]
+    state.step, state.seconds, state.watched = facts["step"], facts["seconds"], facts["watched"]
     if facts["best"]:
         state.best = Best(facts["best"]["score"], facts["best"]["step"], parts["best"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pangen.capabilities import HasClosedForm
+from pangen.capabilities import HasClosedForm, HasCritic
 from pangen.codecs import Codec
 from pangen.data.batches import Batches
 from pangen.data.dataset import Data
@@ -31,8 +31,9 @@ from pangen.training.checkpoint import load_checkpoint, save_checkpoint
 from pangen.training.diagnose import first_not_finite
 from pangen.training.interrupt import stoppable
 from pangen.training.loop import Best, State, start_state, train_step
+from pangen.training.monitor import alarms, gradient_norms, satisfied
 from pangen.training.record import Metrics, make_card
-from pangen.training.selection import validation_score
+from pangen.training.selection import Score, validation_score
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -45,6 +46,7 @@ class Event:
     total: int
     seconds: float
     numbers: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 Report = Callable[[Event], None]
@@ -123,6 +125,7 @@ class _Training:
         if path:
             write_json(path / RECIPE, recipe.to_json())
         self.metrics, self.warnings, self.rise = Metrics(path, resume), [], 0.0
+        self.alarms = alarms(self.state.watched)
         count, total = self.settings.validations, self.settings.steps
         self.checks = {round(total * (i + 1) / count) for i in range(count)}
 
@@ -131,12 +134,12 @@ class _Training:
 
     def run(self, report: Report) -> Run:
         """Train, and keep what there is when it ends, however that is."""
-        state, settings = self.state, self.settings
+        state, settings, self.report = self.state, self.settings, report
         self.began, self.saved = time.perf_counter() - state.seconds, time.perf_counter()
         failure = None
         try:
             with stoppable() as stop:
-                while state.step < settings.steps and not stop.is_set():
+                while not self.ended and not stop.is_set():
                     numbers = self.step()
                     report(Event(state.step, settings.steps, state.seconds, numbers))
         except PangenError as error:
@@ -149,7 +152,7 @@ class _Training:
         state.seconds = time.perf_counter() - self.began
         if failure is None:
             self.look_for_trouble(model)
-        outcome = "failed" if failure else "complete" if state.step == settings.steps else "interrupted"
+        outcome = "failed" if failure else "complete" if self.ended else "interrupted"
         self.save(outcome)
         if failure is not None:
             raise failure
@@ -185,12 +188,34 @@ class _Training:
         state = self.state
         progress = Progress(state.step, self.settings.steps)
         examples = self.settings.validation_examples
-        name, score = validation_score(state.judged, self.validation, progress, examples)
-        self.rise = score - state.best.score
-        if math.isfinite(score) and score < state.best.score:
+        score = validation_score(state.judged, self.train, self.validation, progress, examples)
+        self.rise = score.value - state.best.score
+        if math.isfinite(score.value) and score.value < state.best.score:
             weights = {k: v.detach().clone() for k, v in state.judged.state_dict().items()}
-            state.best = Best(score, state.step, weights)
-        return {f"validation {name}": score}
+            state.best = Best(score.value, state.step, weights)
+        numbers = {score.name: score.value, **score.facts}
+        if isinstance(state.model, HasCritic):
+            numbers |= self.watch(score, progress)
+        return {f"validation {name}": number for name, number in numbers.items()}
+
+    def watch(self, score: Score, progress: Progress) -> dict[str, float]:
+        """The players' gradients; what goes wrong between them is noted when it begins."""
+        norms = gradient_norms(self.state.model, self.batch(), progress)
+        self.state.watched.append(
+            {**score.facts, **norms, "score": score.value, "progress": progress.fraction}
+        )
+        before, self.alarms = self.alarms, alarms(self.state.watched)
+        new = [sentence for kind, sentence in self.alarms.items() if kind not in before]
+        if new:
+            self.metrics.write(self.state.step, self.settings.steps, self.state.seconds, {"warnings": new})
+            self.report(Event(self.state.step, self.settings.steps, self.state.seconds, {}, tuple(new)))
+        return norms
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done, or no more are needed."""
+        done = self.state.step == self.settings.steps
+        return done or satisfied(self.state.watched, self.settings.patience)
 
     def look_for_trouble(self, model: GenerativeModel) -> None:
         """Set the likelihood of validation data against that of training data, and look at codes, at the end."""
@@ -198,6 +223,7 @@ class _Training:
         self.warnings = [
             *held_out_warnings(model, self.train, self.validation, examples=examples, rise=self.rise),
             *collapse_warnings(model, self.validation, examples=examples),
+            *self.alarms.values(),
         ]
         if self.warnings:
             step, total = self.state.step, self.settings.steps

@@ -43,6 +43,8 @@ class State:
     step: int = 0
     seconds: float = 0.0
     best: Best = field(default_factory=Best)
+    watched: list[dict[str, float]] = field(default_factory=list)
+    """What each validation saw of players who learn from each other."""
 
     @classmethod
     def start(cls, model: GenerativeModel, settings: Training) -> State:

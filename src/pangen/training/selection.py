@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
-from pangen.capabilities import HasLogProb
+from pangen.capabilities import HasCritic, HasLogProb
 from pangen.data.batches import Batches
 from pangen.model import GenerativeModel
 from pangen.rng import generator, seed_global
 from pangen.space import Batch, Progress
+from pangen.training.monitor import Facts, critic_facts, sample_facts
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure's name and value, and what else samples showed."""
+
+    name: str
+    value: float
+    facts: Facts = field(default_factory=dict)
 
 
 def validation_score(
-    model: GenerativeModel, validation: Batches, progress: Progress, examples: int
-) -> tuple[str, float]:
-    """The measure's name and value, on the first `examples` of the split at most."""
+    model: GenerativeModel, train: Batches, validation: Batches, progress: Progress, examples: int
+) -> Score:
+    """On the first `examples` of the validation split at most; a critic sees as many of the training split."""
     was_training = model.training
     model.eval()
     try:
@@ -24,12 +36,12 @@ def validation_score(
             batch = validation.take(torch.arange(min(len(validation.split), examples)))
             model.calibrate(generator(model.device, "calibrate"), thorough=False)
             if model.selection == "likelihood" and isinstance(model, HasLogProb):
-                return "nats", -_mean_log_prob(model, batch)
+                return Score("nats", -_mean_log_prob(model, batch))
             if model.selection == "samples":
-                return "energy distance", sample_distance(model, batch)
+                return _of_samples(model, train.first(len(batch.x)), batch)
         with torch.random.fork_rng():
             seed_global(model.device, "validation")
-            return "loss", float(model.loss(batch, progress).total.detach())
+            return Score("loss", float(model.loss(batch, progress).total.detach()))
     finally:
         model.train(was_training)
 
@@ -42,10 +54,17 @@ def _mean_log_prob(model: HasLogProb, batch: Batch) -> float:
     return total / len(batch.x)
 
 
-def sample_distance(model: GenerativeModel, batch: Batch) -> float:
-    """Energy distance between samples and a batch of data (Szekely and Rizzo 2013), unbiased."""
-    real = batch.x.flatten(1).float()
-    fake = model.sample(len(real), batch.y, seed=1).flatten(1).float()
+def _of_samples(model: GenerativeModel, train: Batch, held_out: Batch) -> Score:
+    fake = model.sample(len(held_out.x), held_out.y, seed=1)
+    real, flat = held_out.x.flatten(1).float(), fake.flatten(1).float()
+    facts = sample_facts(real, flat)
+    if isinstance(model, HasCritic):
+        facts |= critic_facts(model, train, held_out, fake)
+    return Score("energy distance", energy_distance(real, flat), facts)
+
+
+def energy_distance(real: Tensor, fake: Tensor) -> float:
+    """Between two sets of rows (Szekely and Rizzo 2013), unbiased: below 0 for half of equal laws."""
     return float(2 * torch.cdist(real, fake).mean() - _pairs(real) - _pairs(fake))
 
 

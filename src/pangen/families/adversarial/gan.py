@@ -1,46 +1,52 @@
 """Generative adversarial network: a generator learns from a critic that tells real from generated.
 
-Goodfellow et al. 2014 (the non-saturating loss), Mescheder et al. 2018 (the R1 penalty), Huang et
-al. 2024 (the relativistic loss with R1 and R2). The critic returns logits.
+Goodfellow et al. 2014 (the game), Mescheder et al. 2018 (the R1 penalty), Miyato et al. 2018 (spectral
+normalisation), Miyato and Koyama 2018 (labels by projection); all other games by their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import silu
+from torch.nn.utils.parametrizations import spectral_norm
 
-from pangen.model import GenerativeModel
-from pangen.networks.labels import hide
-from pangen.networks.roles import Decoder, Encoder
-from pangen.settings import Count, NonNegative, Share
-from pangen.space import Batch, Loss, Progress, Space
+from pangen.families.adversarial.adversarial import Adversarial, Augmentation
+from pangen.families.adversarial.games import GAMES, Name
+from pangen.networks.critic import Projection
+from pangen.networks.roles import Activation, Decoder, Encoder, Network, Plain
+from pangen.networks.rounding import Precision
+from pangen.settings import Count, Natural, NonNegative, Share
+from pangen.space import Space
 
 
-class GAN(GenerativeModel):
-    """x = G(z, y) with z ~ N(0, I), and a critic D(x, y).
+class GAN(Adversarial):
+    """Networks by the space, and any game.
 
     Args:
         width: units of both networks.
         noise: size of z.
-        game: "non-saturating": D scores each example by itself, and its gradient is penalised on
-            real examples; "relativistic": D scores real against generated ones in pairs, and its
-            gradient is penalised on both.
-        gamma: weight of the gradient penalty.
+        network: auto, residual and for images convolutional; or mlp, the plain perceptrons of textbooks.
+        depth: hidden layers of each mlp.
+        activation: of the mlp.
+        game: what critic and generator minimise: saturating, the formula of the minimax game; non-saturating;
+            least-squares; hinge; wasserstein; relativistic, about pairs. It says what the next four are
+            where they are None.
+        r1: weight of half the critic's squared slope at real examples.
+        r2: the same at generated ones.
+        slope: weight of the squared distance of the norm of that slope from 1, between both.
+        critic_steps: turns of the critic for one of the generator, each with its part of the batch.
+        every: steps from one penalty to the next, which then weighs as much more.
+        fade: what penalties weigh at the end, as a share of what they weigh at first.
+        spectral: whether each layer of the critic is divided by its largest singular value.
+        told: how the critic learns labels: as an input, or by projection at its end.
+        augment: whether the critic sees images changed: none; fixed, mostly; adaptive, as often as it knows
+            the real ones too well.
+        precision: bfloat16 rounds the factors of the networks' products in training.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
-
-    training_defaults: ClassVar = {
-        "lr": 2e-3,
-        "betas": (0.0, 0.99),
-        "schedule": "constant",
-        "ema": 0.999,
-        "clip": None,
-    }
-    selection = "samples"
 
     def __init__(
         self,
@@ -48,62 +54,58 @@ class GAN(GenerativeModel):
         *,
         width: Count = 128,
         noise: Count = 16,
-        game: Literal["non-saturating", "relativistic"] = "non-saturating",
-        gamma: NonNegative = 0.3,
+        network: Network = "auto",
+        depth: Natural = 1,
+        activation: Activation = "relu",
+        game: Name = "non-saturating",
+        r1: NonNegative | None = None,
+        r2: NonNegative | None = None,
+        slope: NonNegative | None = None,
+        critic_steps: Count | None = None,
+        every: Count = 1,
+        fade: Share = 1.0,
+        spectral: bool = False,
+        told: Literal["input", "projection"] = "input",
+        augment: Augmentation = "none",
+        precision: Precision = "full",
         unlabelled: Share = 0.1,
     ) -> None:
-        super().__init__(space)
-        self.noise, self.relativistic = noise, game == "relativistic"
-        self.gamma, self.unlabelled = gamma, unlabelled
-        self.generator = Decoder(space, noise, 1, width)
-        self.discriminator = Encoder(space, 1, width)
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {
-            "critic": list(self.discriminator.parameters()),
-            "generator": list(self.generator.parameters()),
-        }
-
-    def steps(self, batch: Batch, progress: Progress) -> Iterator[tuple[str, Loss]]:
-        n, y = len(batch.x), hide(batch.y, self.space, self.unlabelled)
-        real = batch.x.detach().requires_grad_()
-        with torch.no_grad():
-            fake = self.generate(self._draw(n), y)
-        fake.requires_grad_()
-        d_real, d_fake = self.critic(real, y), self.critic(fake, y)
-        penalty = gradient_penalty(d_real, real)
-        if self.relativistic:  # Huang et al. 2024, Eq. 2 and 4
-            penalty = penalty + gradient_penalty(d_fake, fake)
-            loss = softplus(d_fake - d_real).mean()
-        else:  # Goodfellow et al. 2014, Eq. 1
-            loss = softplus(-d_real).mean() + softplus(d_fake).mean()
-        terms = {"loss": loss, "penalty": penalty, "real": d_real.mean(), "fake": d_fake.mean()}
-        yield "critic", Loss(loss + self.gamma / 2 * penalty, terms)
-
-        d_fake = self.critic(self.generate(self._draw(n), y), y)
-        d_real = self.critic(batch.x, y).detach() if self.relativistic else 0.0
-        yield "generator", Loss(softplus(d_real - d_fake).mean())
-
-    def critic(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Logit `(B,)`: large where `x` looks real."""
-        return self.discriminator(x, y)[:, 0]
-
-    def generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Latent vectors `(B, noise)` to examples, bits as probabilities."""
-        x = self.generator(z, y)[:, 0]
-        if self.space.kind == "binary":
-            return x.sigmoid()
-        return x.tanh() if self.space.is_grid else x
-
-    def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
-        x = self.generate(self._draw(n, generator), y)
-        yield x.round() if self.space.kind == "binary" else x
-
-    def _draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.randn(n, self.noise, generator=generator, device=self.device)
+        asked = {"r1": r1, "r2": r2, "slope": slope, "every": every, "fade": fade}
+        penalties = replace(GAMES[game].penalties, **{k: v for k, v in asked.items() if v is not None})
+        super().__init__(
+            space, noise=noise, game=game, penalties=penalties, critic_steps=critic_steps, augment=augment,
+            precision=precision, unlabelled=unlabelled,
+        )  # fmt: skip
+        plain = Plain.chosen(network, depth, activation)
+        self.generator = Generator(space, noise, width, plain)
+        self.discriminator = Critic(space, width, plain, projected=told == "projection")
+        if spectral:
+            for layer in self.discriminator.modules():
+                if isinstance(layer, nn.Linear | nn.Conv2d):
+                    spectral_norm(layer)
 
 
-def gradient_penalty(d: Tensor, x: Tensor) -> Tensor:
-    """Mean squared norm of the critic's gradient: R1 on real examples, R2 on generated ones."""
-    (gradient,) = torch.autograd.grad(d.sum(), x, create_graph=True)
-    return gradient.square().flatten(1).sum(1).mean()
+class Generator(nn.Module):
+    """Codes `(B, noise)` and labels to `(B, *shape)`."""
+
+    def __init__(self, space: Space, noise: int, width: int, plain: Plain | None) -> None:
+        super().__init__()
+        self.net = Decoder(space, noise, 1, width, plain=plain)
+
+    def forward(self, w: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.net(w, y)[:, 0]
+
+
+class Critic(nn.Module):
+    """Examples and labels to logits `(B,)`."""
+
+    def __init__(self, space: Space, width: int, plain: Plain | None, *, projected: bool) -> None:
+        super().__init__()
+        seen = replace(space, condition=None) if projected else space
+        self.net = Encoder(seen, width if projected else 1, width, plain=plain)
+        self.head = Projection(space, width) if projected else None
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.head is None:
+            return self.net(x, y)[:, 0]
+        return self.head(silu(self.net(x)), y)

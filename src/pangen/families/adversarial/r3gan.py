@@ -1,0 +1,55 @@
+"""R3GAN (Huang et al. 2024): relativistic pairs, slopes penalised at both ends, and a network of today.
+
+With these two the game converges locally (their Section 2), and no trick of the last decade is needed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pangen.families.adversarial.adversarial import Adversarial, Augmentation
+from pangen.families.adversarial.games import Penalties
+from pangen.networks.rounding import Precision
+from pangen.networks.unnormalised import UnnormalisedCritic, UnnormalisedGenerator
+from pangen.settings import Count, NonNegative, Share
+from pangen.space import Space
+
+
+class R3GAN(Adversarial):
+    """The relativistic game with R1 and R2, on residual networks without normalisation.
+
+    Args:
+        width: units between blocks; images have a sixteenth as many channels at full size.
+        blocks: at each size.
+        noise: size of z.
+        gamma: weight of both penalties (Eq. 4) at first.
+        fade: what they weigh at the end, as a share of that.
+        augment: whether the critic sees images changed: none; fixed, mostly; adaptive, as often as it knows
+            the real ones too well.
+        precision: bfloat16 rounds the factors of the networks' products in training.
+        unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
+    """
+
+    training_defaults: ClassVar = {
+        "lr": 1e-3, "betas": (0.0, 0.99), "schedule": "cosine", "final": 0.1, "ema": 0.999, "clip": None,
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        width: Count = 128,
+        blocks: Count = 1,
+        noise: Count = 32,
+        gamma: NonNegative = 0.3,
+        fade: Share = 0.1,
+        augment: Augmentation = "none",
+        precision: Precision = "full",
+        unlabelled: Share = 0.1,
+    ) -> None:
+        super().__init__(
+            space, noise=noise, game="relativistic", penalties=Penalties(gamma, gamma, fade=fade), augment=augment, precision=precision,
+            unlabelled=unlabelled,
+        )  # fmt: skip
+        self.generator = UnnormalisedGenerator(space, noise, width, blocks)
+        self.discriminator = UnnormalisedCritic(space, width, blocks)

@@ -1,0 +1,153 @@
+"""Residual networks without normalisation, started so that each block is the identity (Zhang et al. 2019;
+Huang et al. 2024, Section 3.5): one shape for a generator and its critic, of vectors or of images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, leaky_relu
+
+from pangen.networks.critic import Projection
+from pangen.networks.deconvolution import LABEL, Side, halvings
+from pangen.networks.fourier import RandomFourier
+from pangen.networks.linear import Linear
+from pangen.space import Space
+
+GROUP = 16
+"""Channels of a group of a grouped convolution."""
+STAGES = 2
+"""Of vectors, which have one size."""
+EXPANSION = 2
+"""Channels within a block over those between blocks."""
+GAIN = math.sqrt(2 / (1 + 0.2**2))
+"""Of weights before a leaky rectifier of slope 0.2 (He et al. 2015)."""
+
+
+def scaled(layer: nn.Module, gain: float) -> nn.Module:
+    """The layer with weights N(0, gain^2 / inputs of a unit) and no bias yet."""
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Block(nn.Module):
+    """x + three layers of it, the last of which starts at zero; in images 1x1, grouped 3x3, 1x1."""
+
+    def __init__(self, width: int, depth: int, *, flat: bool) -> None:
+        super().__init__()
+        inside = EXPANSION * width
+        gain = GAIN * depth ** (-1 / 4)  # what depth residual blocks add keeps the size of one
+        if flat:
+            layers = Linear(width, inside), Linear(inside, inside), Linear(inside, width, bias=False)
+        else:
+            groups = max(inside // GROUP, 1) if inside % GROUP == 0 else 1
+            layers = (
+                nn.Conv2d(width, inside, 1),
+                nn.Conv2d(inside, inside, 3, padding=1, groups=groups),
+                nn.Conv2d(inside, width, 1, bias=False),
+            )
+        self.layers = nn.ModuleList(
+            scaled(layer, g) for layer, g in zip(layers, (gain, gain, 0.0), strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c = self.layers
+        return x + c(leaky_relu(b(leaky_relu(a(x), 0.2)), 0.2))
+
+
+class Resampled(nn.Module):
+    """To another size, bilinearly, and to another number of channels."""
+
+    def __init__(self, inputs: int, outputs: int, side: Side) -> None:
+        super().__init__()
+        self.side = side
+        self.mix = (
+            scaled(nn.Conv2d(inputs, outputs, 1, bias=False), 1.0) if inputs != outputs else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shrinks = self.side[0] * self.side[1] < x.shape[2] * x.shape[3]
+        x = x if shrinks else self.mix(x)
+        if self.side != tuple(x.shape[2:]):
+            x = interpolate(x, self.side, mode="bilinear", align_corners=False, antialias=shrinks)
+        return self.mix(x) if shrinks else x
+
+
+class Grown(nn.Module):
+    """Vectors `(B, inputs)` to small images `(B, channels, *side)`: learnt ones, weighed."""
+
+    def __init__(self, inputs: int, channels: int, side: Side) -> None:
+        super().__init__()
+        self.weigh = scaled(Linear(inputs, channels), 1.0)
+        self.basis = nn.Parameter(torch.randn(channels, *side))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.weigh(z)[:, :, None, None] * self.basis
+
+
+class UnnormalisedGenerator(nn.Module):
+    """Codes `(B, noise)` and labels to `(B, *shape)`."""
+
+    def __init__(self, space: Space, noise: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.shape = space.shape
+        self.label = nn.Embedding(space.classes + 1, LABEL) if space.condition else None
+        inputs = noise + (LABEL if self.label else 0)
+        if space.is_image:
+            sides, widths = _stages(space, width)
+            layers: list[nn.Module] = [Grown(inputs, widths[-1], sides[-1])]
+            for i in reversed(range(len(sides))):
+                layers += _blocks(widths[i], blocks, len(sides), flat=False)
+                layers += [Resampled(widths[i], widths[i - 1], sides[i - 1])] if i else []
+            head: nn.Module = nn.Conv2d(widths[0], space.shape[0], 1)
+        else:
+            layers = [scaled(Linear(inputs, width), 1.0), *_blocks(width, blocks, STAGES, flat=True)]
+            head = Linear(width, space.dims)
+        self.net = nn.Sequential(*layers, scaled(head, 1.0))
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.label is not None:
+            null = self.label.weight[-1].expand(len(z), -1)
+            z = torch.cat([z, null if y is None else self.label(y)], 1)
+        return self.net(z).view(len(z), *self.shape)
+
+
+class UnnormalisedCritic(nn.Module):
+    """Examples and labels, by projection, to logits `(B,)`, of which only differences count.
+
+    Vectors pass through waves first: a perceptron alone is slow to see what lies close together.
+    """
+
+    def __init__(self, space: Space, width: int, blocks: int) -> None:
+        super().__init__()
+        self.binary = space.kind == "binary"
+        if space.is_image:
+            sides, widths = _stages(space, width)
+            layers: list[nn.Module] = [scaled(nn.Conv2d(space.shape[0], widths[0], 1), 1.0)]
+            for i, side in enumerate(sides):
+                layers += [Resampled(widths[i - 1], widths[i], side)] if i else []
+                layers += _blocks(widths[i], blocks, len(sides), flat=False)
+            width = widths[-1]
+            end = nn.Conv2d(width, width, sides[-1], groups=width, bias=False)  # one sum for each channel
+            layers += [scaled(end, 1.0)]
+        else:
+            waves = RandomFourier(space.dims, width // 2)
+            layers = [nn.Flatten(), waves, scaled(Linear(waves.outputs, width), 1.0)]
+            layers += _blocks(width, blocks, STAGES, flat=True)
+        self.net, self.head = nn.Sequential(*layers, nn.Flatten()), Projection(space, width, bias=False)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.head(self.net(2 * x - 1 if self.binary else x), y)
+
+
+def _blocks(width: int, each: int, stages: int, *, flat: bool) -> list[nn.Module]:
+    return [Block(width, each * stages, flat=flat) for _ in range(each * (stages if flat else 1))]
+
+
+def _stages(space: Space, width: int) -> tuple[list[Side], list[int]]:
+    """Sizes and channels, full size first; each halving doubles the channels, up to fourfold."""
+    sides = halvings(space.shape)
+    return sides, [width // 16 * min(2**i, 4) for i in range(len(sides))]
