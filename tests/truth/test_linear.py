@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -70,3 +72,20 @@ def test_small_and_other_numbers_stay_with_torch(products):
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(torch.randn(400, 100), torch.randn(100, 100)).dtype == torch.bfloat16
     assert not products
+
+
+def test_repeated_rows_are_multiplied_as_fast_as_others(products):
+    """oneDNN has a path for them that takes a thousand times as long; here they may take ten times as long."""
+
+    def seconds(x: torch.Tensor) -> float:
+        x, W = x.requires_grad_(), torch.randn(256, 256, requires_grad=True)
+        best = float("inf")
+        for _ in range(5):
+            began = time.perf_counter()
+            linear(x, W).sum().backward()
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    row = torch.randn(1, 256)
+    assert seconds(row.expand(256, -1)) < 10 * seconds(row.repeat(256, 1)) + 1e-3
+    assert products

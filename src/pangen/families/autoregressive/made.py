@@ -18,7 +18,7 @@ from pangen.networks.labels import hide
 from pangen.networks.linear import Linear
 from pangen.networks.masked import MaskedResidual
 from pangen.samplers.tokens import inverse_cdf
-from pangen.settings import Count, Share
+from pangen.settings import Count, Natural, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
 FEATURES = 16
@@ -30,7 +30,7 @@ class MADE(GenerativeModel):
 
     Args:
         width: half the hidden units, because a dimension sees about half of them.
-        depth: residual blocks.
+        depth: residual blocks; with none there is one hidden layer, which wants to be wide.
         dropout: of hidden units.
         orderings: 1 is raster order. More add random orders, with the same weights under other
             masks; the model is then their mixture, p(x) = mean over o of p_o(x).
@@ -44,7 +44,7 @@ class MADE(GenerativeModel):
         space: Space,
         *,
         width: Count = 256,
-        depth: Count = 2,
+        depth: Natural = 2,
         dropout: Share = 0.5,
         orderings: Count = 1,
         unlabelled: Share = 0.1,
@@ -57,16 +57,17 @@ class MADE(GenerativeModel):
         )
         self.register_buffer("ranks", ranks, persistent=False)
         features = FEATURES if K > 2 else 1  # more would tell two values apart no better
-        self.embed = nn.Embedding(K, features)
+        self.embed = nn.Embedding(K, features) if K > 2 else None
         self.register_buffer("scale", torch.linspace(-1, 1, K)[:, None], persistent=False)
         self.classes = nn.Embedding(space.classes + 1, width) if space.classes else None
         self.net = MaskedResidual(
-            ranks, inputs=features + 1, outputs=features, width=2 * width, depth=depth,
+            ranks, inputs=features + 1 if K > 2 else 1, outputs=features, width=2 * width, depth=depth,
             context=width if space.classes else 0, dropout=dropout,
         )  # fmt: skip
         self.read = Linear(features, K, bias=False)
         self.bias = nn.Parameter(torch.zeros(D, K))
-        nn.init.normal_(self.embed.weight, std=0.3)
+        if self.embed is not None:
+            nn.init.normal_(self.embed.weight, std=0.3)
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
@@ -79,7 +80,7 @@ class MADE(GenerativeModel):
         context = None
         if self.classes is not None:
             context = self.classes(torch.full_like(x[:, 0], self.space.classes) if y is None else y)
-        h = torch.cat([self.embed(x), self.scale[x]], -1)
+        h = self.scale[x] if self.embed is None else torch.cat([self.embed(x), self.scale[x]], -1)
         return self.read(self.net(h, context, ordering)) + self.bias
 
     def _nats(self, x: Tensor, y: Tensor | None, ordering: int) -> Tensor:
