@@ -1,58 +1,37 @@
-"""Diffusion and consistency: closed forms of the noising chain, the samplers, the bound and the boundary."""
+"""Diffusion and consistency: closed forms of the noising processes, the bounds and the boundary."""
 
 import itertools
 import math
 
 import pytest
 import torch
+from denoisers import MEAN, STD, Gaussian, end, generator
 from torch import Tensor
 
 from pangen.errors import PangenError
 from pangen.families.consistency.consistency import LOWEST, Consistency, boundary
-from pangen.families.diffusion.ddpm import DDPM, TARGETS
+from pangen.families.diffusion.ddpm import DDPM, SCHEDULES, TARGETS
+from pangen.families.diffusion.last_step import log_last
+from pangen.families.diffusion.score import PROCESSES
 from pangen.networks.labels import hide
-from pangen.networks.preconditioning import ErrorByLevel
-from pangen.samplers.diffusion import DDIM, Ancestral, Multistep, cosine, linear, posterior, spaced
+from pangen.networks.preconditioning import ErrorByLevel, predict_flow
+from pangen.samplers.diffusion import DDIM, Multistep
+from pangen.samplers.noise import (
+    cosine,
+    in_time,
+    linear,
+    log_normal,
+    posterior,
+    sigmoid,
+    spaced,
+    straight,
+)
 from pangen.space import Batch, Progress, Space, class_space
 
-MEAN, STD = torch.tensor([1.0, -0.5, 0.0]), torch.tensor([0.3, 1.0, 2.0])
+LOW, HIGH = torch.tensor([0.02, 40.0], dtype=torch.float64)
 BETA = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 """Ho et al. 2020, Section 4."""
 ALPHA_BAR = (1 - BETA).cumprod(0)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Gaussian:
-    """The exact denoiser of independent N(MEAN, STD^2)."""
-
-    sigma_min, sigma_max = 0.002, 80.0
-
-    def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
-        kept = STD**2 / (STD**2 + sigma[:, None] ** 2)
-        return (MEAN + kept * (x - MEAN)).to(x.dtype)
-
-    def error(self, sigma: Tensor) -> Tensor:
-        return STD**2 * sigma**2 / (STD**2 + sigma**2)
-
-
-class Constant:
-    """A denoiser that is sure of one example, and writes down the states it is asked about."""
-
-    sigma_min, sigma_max = 0.1, 20.0
-
-    def __init__(self, x0: float) -> None:
-        self.x0, self.states = x0, []
-
-    def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
-        self.states.append((float(sigma[0]), x))
-        return torch.full_like(x, self.x0)
-
-
-def end(sampler, model, noise: Tensor) -> Tensor:
-    return list(sampler(model, noise, generator=generator(1)))[-1]
 
 
 # -- the noising chain ------------------------------------------------------------------------------
@@ -83,18 +62,62 @@ def test_linear_schedule_is_the_chain_with_linear_beta():
 
 
 def test_cosine_schedule_keeps_a_cosine_of_the_signal():
-    low, high = torch.tensor(0.02, dtype=torch.float64), torch.tensor(40.0, dtype=torch.float64)
-    sigma = cosine(torch.linspace(0, 1, 101, dtype=torch.float64), low, high)
+    sigma = cosine(torch.linspace(0, 1, 101, dtype=torch.float64), LOW, HIGH)
     angle = (1 / (1 + sigma**2).sqrt()).acos()  # abar = 1 / (1 + sigma^2)
     assert torch.allclose(angle.diff(), angle.diff().mean().expand(100), rtol=1e-9)
 
 
-@pytest.mark.parametrize("schedule", [linear, cosine])
+def test_sigmoid_schedule_is_a_sigmoid_of_the_signal():
+    """logit of abar, which is first stretched to the sigmoid's part from -3 to 3, falls linearly."""
+    abar = 1 / (1 + sigmoid(torch.linspace(0, 1, 101, dtype=torch.float64), LOW, HIGH) ** 2)
+    ends = torch.tensor([-3.0, 3.0], dtype=torch.float64).sigmoid()
+    falling = (ends[1] - abar * (ends[1] - ends[0])).logit().diff()
+    assert torch.allclose(falling, falling.mean().expand(100), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["vp", "subvp"])
+def test_processes_are_their_stochastic_equations(name):
+    """The variance of x_t, from dV/dt = -beta V + g^2 in small steps, is sigma^2 times the signal's square.
+
+    Song et al. 2021b, Eq. 32 and 27: beta = 0.1 + 19.9 t, and g^2 = beta or beta (1 - exp(-2 B)).
+    """
+    n, V, at = 20_000, 0.0, {}
+    for i in range(n):
+        t = (i + 0.5) / n
+        beta, B = 0.1 + 19.9 * t, 0.1 * t + 9.95 * t**2
+        g2 = beta if name == "vp" else beta * -math.expm1(-2 * B)
+        V += (g2 - beta * V) / n
+        t = (i + 1) / n
+        at[i + 1] = (V * math.exp(0.1 * t + 9.95 * t**2)) ** 0.5
+    low, high = (torch.tensor(at[k], dtype=torch.float64) for k in (n // 10, n))
+    found = PROCESSES[name](torch.tensor([1 / 9, 4 / 9], dtype=torch.float64), low, high)  # t = 0.2, 0.5
+    assert found.tolist() == pytest.approx([at[n // 5], at[n // 2]], rel=1e-3)
+
+
+def test_times_of_straight_lines():
+    """sigma / (1 + sigma) = t, uniform; and log-normal levels are logit-normal times."""
+    at = torch.linspace(0, 1, 101, dtype=torch.float64)
+    t = straight(at, LOW, HIGH)
+    t = t / (1 + t)
+    assert torch.allclose(t.diff(), t.diff().mean().expand(100), rtol=1e-9)
+    u = (torch.arange(100_000) + 0.5).double() / 100_000
+    sigma = log_normal(u, torch.tensor(1e-9), torch.tensor(1e9), mean=-0.5, std=1.2)
+    logit = (sigma / (1 + sigma)).logit()
+    assert (logit.mean().item(), logit.std().item()) == pytest.approx((-0.5, 1.2), abs=1e-3)
+    cut = log_normal(torch.tensor([0.0, 1.0]).double(), LOW, HIGH, mean=0.0, std=1.0)
+    assert torch.equal(cut, torch.stack([LOW, HIGH]))
+
+
+@pytest.mark.parametrize(
+    "schedule", [*SCHEDULES.values(), *PROCESSES.values(), straight], ids=lambda f: f.__name__
+)
 def test_schedules_rise_between_their_ends(schedule):
-    low, high = torch.tensor(0.02, dtype=torch.float64), torch.tensor(40.0, dtype=torch.float64)
-    sigma = schedule(torch.linspace(0, 1, 50, dtype=torch.float64), low, high)
-    assert torch.allclose(sigma[[0, -1]], torch.stack([low, high]))
+    sigma = schedule(torch.linspace(0, 1, 50, dtype=torch.float64), LOW, HIGH)
+    assert torch.allclose(sigma[[0, -1]], torch.stack([LOW, HIGH]))
     assert (sigma.diff() > 0).all()
+    falling = in_time(schedule)(50, float(LOW), float(HIGH))
+    assert torch.allclose(falling.flip(0), sigma)
+    assert in_time(schedule)(1, 0.02, 40.0).item() == pytest.approx(40.0)
 
 
 def test_noise_levels_fall_between_their_ends():
@@ -125,73 +148,17 @@ def test_posterior_is_that_of_the_variance_preserving_chain(t):
     assert (found[1] * before).item() == pytest.approx(variance.item(), rel=1e-8)
 
 
-# -- samplers ---------------------------------------------------------------------------------------
-
-
-def test_ancestral_steps_draw_from_the_posterior():
-    """With x0 known, the state at each noise level has the mean and variance of the noising chain."""
-    n, model = 40_000, Constant(0.8)
-    noise = torch.randn(n, 1, generator=generator())
-    end(Ancestral(8), model, noise)
-    start = model.sigma_max
-    for sigma, x in model.states:
-        mean = 0.8 * (1 - (sigma / start) ** 2)  # the start is around 0, not around x0
-        assert x.mean().item() == pytest.approx(mean, abs=4 * sigma / n**0.5)
-        assert x.var().item() == pytest.approx(sigma**2, rel=4 * (2 / n) ** 0.5)
-
-
-def test_ddim_with_full_noise_is_ancestral():
-    noise = torch.randn(20, 3, generator=generator())
-    a, b = (end(s, Gaussian(), noise) for s in (DDIM(13, eta=1.0), Ancestral(13)))
-    assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-def test_ddim_is_of_first_order():
-    """On Gaussian data the path's end is known; twice the steps, half the error."""
-    model, noise = Gaussian(), torch.randn(50, 3, generator=generator(), dtype=torch.float64)
-    exact = MEAN + (noise * model.sigma_max - MEAN) * STD / (STD**2 + model.sigma_max**2).sqrt()
-    errors = [(end(DDIM(n), model, noise) - exact).abs().mean().item() for n in (100, 200, 400)]
-    # ratios tend to 2 with the steps; 5 % is four times the departure seen at 100 steps
-    assert [a / b for a, b in itertools.pairwise(errors)] == pytest.approx([2, 2], rel=0.05)
-
-
-def test_deterministic_ddim_draws_no_noise():
-    noise = torch.randn(4, 3, generator=generator())
-    a, b = (list(DDIM(5)(Gaussian(), noise, generator=generator(seed)))[-1] for seed in (1, 2))
-    assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize(
-    ("sampler", "bias"),
-    [(Ancestral(800), 0.02), (Ancestral(6, error=Gaussian().error), 0.0), (DDIM(800, eta=0.5), 0.02)],
-)
-def test_samples_of_gaussian_data_have_its_moments(sampler, bias):
-    """With the variance of Bao et al. 2022 exactly, at any number of steps; else as steps grow."""
-    n = 8000
-    x = end(sampler, Gaussian(), torch.randn(n, 3, generator=generator()))
-    assert torch.allclose(x.std(0) / STD, torch.ones(3), atol=4 * (1 / (2 * n)) ** 0.5 + bias)
-    assert ((x.mean(0) - MEAN) / STD).abs().max() < 4 / n**0.5
-
-
-def test_samplers_yield_every_step_in_the_type_of_the_noise():
-    noise = torch.randn(2, 3, generator=generator())
-    for sampler, count in ((Ancestral(7), 7), (DDIM(7), 7), (Multistep((80.0, 1.0)), 2)):
-        states = list(sampler(Gaussian(), noise, generator=generator(1)))
-        assert len(states) == count
-        assert all(s.dtype == torch.float32 and s.shape == (2, 3) for s in states)
-
-
 # -- the denoiser's parametrisations ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [*TARGETS, "flow"])
 def test_targets_are_the_same_estimate(target):
-    """The network that returns the true eps, x0 or v gives the clean example back."""
+    """The network that returns the true eps, x0, v or velocity gives the clean example back."""
     x0, eps = torch.randn(2, 6, dtype=torch.float64)
     sigma = torch.logspace(-2, 2, 6, dtype=torch.float64)
     signal, noise = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
-    out = {"eps": eps, "x0": x0, "v": signal * eps - noise * x0}[target]
-    c_skip, c_out = TARGETS[target](sigma)
+    out = {"eps": eps, "x0": x0, "v": signal * eps - noise * x0, "flow": eps - x0}[target]
+    c_skip, c_out = {**TARGETS, "flow": predict_flow}[target](sigma)
     assert torch.allclose(c_skip * (x0 + sigma * eps) + c_out * out, x0, rtol=1e-9, atol=1e-10)
 
 
@@ -278,11 +245,14 @@ def test_last_step_is_a_distribution_over_levels(std):
     model = ddpm(Space("real", (1, 2, 2), levels=9))
     levels = torch.linspace(-1, 1, 9).view(9, 1, 1, 1).expand(9, 1, 2, 2)
     mean = torch.tensor([-1.0, -0.3, 0.125, 1.0]).view(1, 2, 2)
-    nats = model._decode(levels, mean, torch.full((1, 2, 2), std))
+    nats = log_last(model.space, levels, mean, torch.full((1, 2, 2), std))
     assert nats.isfinite().all()
     assert torch.allclose(nats.exp().sum(0), torch.ones(1, 2, 2), atol=1e-5)
-    bits = ddpm(Space("binary", (1, 2, 2), levels=2))._decode(
-        torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2), mean, torch.ones(1)
+    bits = log_last(
+        Space("binary", (1, 2, 2), levels=2),
+        torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2),
+        mean,
+        torch.ones(1),
     )
     assert torch.allclose(bits.exp().sum(0), torch.ones(1, 2, 2), atol=1e-6)
 

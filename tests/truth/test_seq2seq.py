@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,3 +190,25 @@ def test_codecs_of_pairs_come_back():
     assert words.decode(words.encode(data.test.x).x) == data.test.x
     assert words.tokens("Zeus")  # never seen: spelled, and unknown letters escaped
     assert float(words.encode(("Zq",)).log_volume) < -10
+
+
+@both
+def test_two_thousand_real_pairs_are_learnt_and_scored(architecture, local_data):
+    """A few steps on captions in two languages: held-out ones cost less than at the start, and BLEU has something to say."""
+    bleu = pytest.importorskip("sacrebleu").corpus_bleu
+    local_data("multi30k")
+    data = load_data("multi30k")
+    data = replace(data, train=data.train.first(2000), validation=data.validation.first(50))
+    recipe = {
+        "model.architecture": architecture,
+        "model.width": 32,
+        "model.depth": 1,
+        "codec.vocabulary": 500,
+    }
+    recipe |= {"training.validations": 1, "training.batch": 32}
+    runs = [pangen.fit("seq2seq", data, steps=steps, device="cpu", recipe=recipe) for steps in (1, 30)]
+    start, end = (run.card["best"]["score"] for run in runs)
+    assert end < 0.95 * start
+    found = pangen.translate(runs[1], data.test.y[:20], beam=2)
+    assert len(found) == 20
+    assert 0 <= bleu(found, [list(data.test.x[:20])]).score <= 100

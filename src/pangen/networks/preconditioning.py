@@ -25,8 +25,16 @@ def predict_eps(sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def predict_v(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """v = (eps - sigma x0) / sqrt(1 + sigma^2), of variance 1 at every level (Salimans and Ho 2022)."""
+    """v = (eps - sigma x0) / sqrt(1 + sigma^2), of variance 1 at every level (Salimans and Ho 2022).
+
+    But for the sign of the output this is Karras et al. 2022, Table 1, with data of variance 1.
+    """
     return 1 / (1 + sigma**2), -sigma / (1 + sigma**2).sqrt()
+
+
+def predict_flow(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """v = eps - x0, the velocity of x_t = (1 - t) x0 + t eps: x0 = x_t - t v (Lipman et al. 2023)."""
+    return 1 / (1 + sigma), -sigma / (1 + sigma)
 
 
 class Preconditioned(nn.Module):

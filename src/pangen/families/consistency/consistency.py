@@ -16,7 +16,8 @@ from torch import Tensor
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.preconditioning import Preconditioned, column
-from pangen.samplers.diffusion import Multistep, spaced
+from pangen.samplers.diffusion import Multistep
+from pangen.samplers.noise import spaced
 from pangen.settings import Count, Share
 from pangen.space import Batch, Loss, Progress, Space
 

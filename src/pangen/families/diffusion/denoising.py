@@ -1,0 +1,160 @@
+"""What the members of the family share: one denoiser, how it is taught, its samplers and its codes.
+
+Noise is added to a signal that keeps its size, x = x0 + sigma e; all processes are this one in other
+coordinates. A member is what its network predicts, a law of noise levels, a sampler and a likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pangen.errors import PangenError
+from pangen.model import GenerativeModel
+from pangen.networks.labels import hide
+from pangen.networks.preconditioning import Coefficients, ErrorByLevel, Preconditioned, column
+from pangen.samplers.choice import Name, Spaced, choose, spacing_of
+from pangen.samplers.coupling import Coupling, independent
+from pangen.samplers.denoise import Sampler, precise
+from pangen.samplers.guidance import Guided
+from pangen.samplers.interpolation import spherical
+from pangen.samplers.noise import Schedule
+from pangen.samplers.ode import DormandPrince
+from pangen.samplers.probability_flow import carry
+from pangen.space import Batch, Loss, Progress, Space
+
+
+class Denoising(GenerativeModel):
+    """x0 estimated from x = x0 + sigma e; codes are the noise at the other end of the probability flow.
+
+    Args:
+        space: of the examples.
+        width: units of the network.
+        coefficients: what the network predicts.
+        schedule: noise levels that rise with t, which is uniform in training.
+        ends: the lowest and the highest level, in standard deviations of the data.
+        unlabelled: share of labels hidden in training.
+        usual: the sampler's name and settings where no others are asked for.
+        weight: of the squared error at a noise level; None makes the loss that of what the network predicts.
+        couple: the noise of a batch of examples and labels.
+    """
+
+    selection = "loss"
+    tolerance = 1e-4
+    """Of a step of the adaptive solver between examples and codes, absolute and relative."""
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        width: int,
+        coefficients: Coefficients,
+        schedule: Schedule,
+        ends: tuple[float, float],
+        unlabelled: float,
+        usual: dict[str, Any],
+        weight: Callable[[Tensor], Tensor] | None = None,
+        couple: Coupling = independent,
+    ) -> None:
+        super().__init__(space)
+        self.schedule, self.couple, self.unlabelled, self.usual = schedule, couple, unlabelled, usual
+        self.weight = weight or (lambda level: coefficients(level)[1] ** -2)
+        self.net = Preconditioned(space, width, coefficients)
+        self.latent_space = Space("real", (space.dims,))
+        self.error_by_level = ErrorByLevel(space.shape)
+        for name, end in zip(("low", "high"), ends, strict=True):
+            self.register_buffer(name, torch.tensor(end))
+
+    def initialize(self, batch: Batch) -> None:
+        self.net.measure(batch.x)
+        if self.space.levels:  # noise much finer than the steps between levels teaches nothing
+            self.low.copy_((min(1 / (self.space.levels - 1), 1 / 8) / self.net.scale).clamp(max=0.5))
+        self.error_by_level.span(self.low, self.high)
+
+    @property
+    def sigma_min(self) -> float:
+        return float(self.low * self.net.scale)
+
+    @property
+    def sigma_max(self) -> float:
+        return float(self.high * self.net.scale)
+
+    def loss(self, batch: Batch, progress: Progress) -> Loss:
+        """Weighted squared error of the estimate."""
+        x0, n = self.net.unit(batch.x), len(batch.x)
+        t = (torch.rand((), device=x0.device) + torch.arange(n, device=x0.device) / n) % 1  # stratified
+        sigma = self.schedule(t, self.low, self.high)
+        level = column(sigma, x0)
+        y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
+        error = self.net(x0 + level * self.couple(x0, batch.y), sigma, y) - x0
+        if self.training:
+            self.error_by_level.update(error.detach(), sigma)
+        return Loss((self.weight(level) * error.square()).mean())
+
+    def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x0 given x], within the range of the data where that is known."""
+        return self.inside(self.net.data(self.net(self.net.unit(x), sigma / self.net.scale, y)))
+
+    def inside(self, x: Tensor) -> Tensor:
+        """The nearest point in the range of the data."""
+        return x.clamp(0 if self.space.kind == "binary" else -1, 1) if self.space.levels else x
+
+    def error(self, sigma: Tensor) -> Tensor:
+        """E(x0 - estimate)^2 of each dimension at a noise level, as met in training."""
+        return self.net.scale**2 * self.error_by_level(sigma / self.net.scale)
+
+    def sampler(self, name: str | None = None, spacing: str | None = None, **asked: Any) -> Sampler:
+        """The sampler of a name and settings; None asks for what is usual."""
+        asked["spacing"] = spacing_of(spacing, self.schedule)
+        usual = {"error": self.error, **self.usual}
+        found = choose(name or self.usual["name"], usual, asked)
+        if self.couple is not independent and not found.deterministic:
+            raise PangenError(
+                "noise coupled to data goes with samplers that draw no more; take heun or ddim."
+            )
+        return found
+
+    def trajectory(
+        self,
+        n: int,
+        y: Tensor | None = None,
+        *,
+        generator: torch.Generator,
+        sampler: Name | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+        spacing: Spaced | None = None,
+        eta: float | None = None,
+        churn: float | None = None,
+        tolerance: float | None = None,
+    ) -> Iterator[Tensor]:
+        """The estimate of the example at each of `steps` noise levels; `guidance` 1 is none."""
+        if guidance != 1 and self.space.condition is None:
+            raise PangenError("this model was trained without labels, which guidance needs; leave it out.")
+        by = self.sampler(sampler, spacing, steps=steps, eta=eta, churn=churn, tolerance=tolerance)
+        model = self if guidance == 1 else Guided(self, guidance)
+        noise = torch.randn(n, *self.space.shape, generator=generator, device=self.device)
+        for x in by(model, noise, y, generator=generator):
+            x = self.inside(x)
+            yield x.round() if self.space.kind == "binary" else x
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Noise `(B, dims)` of variance 1 from which the probability flow leads to x."""
+        return (self._carried(x, y, self.sigma_min, self.sigma_max) / self.sigma_max).flatten(1)
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """x `(B, *shape)`."""
+        return self.inside(
+            self._carried(z.view(-1, *self.space.shape) * self.sigma_max, y, self.sigma_max, self.sigma_min)
+        )
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """On the sphere, near which normal codes lie."""
+        return spherical(a, b, t)
+
+    def _carried(self, x: Tensor, y: Tensor | None, start: float, end: float) -> Tensor:
+        by = DormandPrince(self.tolerance)
+        return carry(self, precise(x), y, by, start=start, end=end, like=x).to(x.dtype)
