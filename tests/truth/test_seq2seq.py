@@ -205,10 +205,10 @@ def test_two_thousand_real_pairs_are_learnt_and_scored(architecture, local_data)
         "model.depth": 1,
         "codec.vocabulary": 500,
     }
-    recipe |= {"training.validations": 1, "training.batch": 32}
-    runs = [pangen.fit("seq2seq", data, steps=steps, device="cpu", recipe=recipe) for steps in (1, 30)]
+    recipe |= {"training.validations": 1, "training.batch": 32, "training.lr": 5e-3, "training.warmup": 0}
+    runs = [pangen.fit("seq2seq", data, steps=steps, device="cpu", recipe=recipe) for steps in (1, 50)]
     start, end = (run.card["best"]["score"] for run in runs)
-    assert end < 0.95 * start
+    assert end < 0.9 * start
     found = pangen.translate(runs[1], data.test.y[:20], beam=2)
     assert len(found) == 20
     assert 0 <= bleu(found, [list(data.test.x[:20])]).score <= 100
