@@ -20,7 +20,7 @@ from pangen.files import read_json, write_text
 
 ROOT = Path(__file__).parents[1]
 SIGN = {"exact": "", "lower bound": "≤ ", "estimate": "≈ "}
-PICTURED = ("independent", "kde", "rbm", "vae", "gan", "realnvp", "made", "ddpm", "consistency")
+PICTURED = ("independent", "kde", "rbm", "vae", "gan", "realnvp", "pixelcnn", "ddpm", "consistency")
 SHOWN = 16
 """Samples of each pictured model."""
 

@@ -183,10 +183,10 @@ def test_alarms_reach_the_log_the_metrics_and_the_card(tmp_path, monkeypatch):
     noted = [row for row in rows(tmp_path / "run") if "warnings" in row]
     assert noted[0]["step"] == warned[0].step
     assert any("collapsed" in sentence for sentence in run.card["warnings"])
-    checks = [row for row in rows(tmp_path / "run") if "validation coverage" in row]
+    checks = [row for row in rows(tmp_path / "run") if "watched coverage" in row]
     assert len(checks) == 8
-    assert checks[-1]["validation duplicates"] > 0.9
-    assert "validation gradient of the critic" in checks[-1]
+    assert checks[-1]["watched duplicates"] > 0.9
+    assert "watched gradient of the critic" in checks[-1]
 
 
 def test_training_stops_when_samples_cannot_be_told(tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
     for name, unit in (("parameters", ""), ("train_seconds", " s"), ("sample_seconds_per_1000", " s")):
         if cost.get(name) is not None:
             lines.append(f"  {name.replace('_seconds', '').replace('_', ' '):22}{cost[name]:,.6g}{unit}")
-    return lines
+    return lines + [f"  warning: {warning}" for warning in result["training"]["warnings"]]
 
 
 def _mixing(found: Mapping[str, Any]) -> list[str]:

@@ -114,6 +114,7 @@ class CompareBar(_Live):
 
 
 def _numbers(event: Event) -> str:
-    losses = {k: v for k, v in event.numbers.items() if "/" not in k and not k.startswith("validation")}
+    seen = ("validation", "watched")
+    losses = {k: v for k, v in event.numbers.items() if "/" not in k and not k.startswith(seen)}
     parts = [f"{'loss' if k == 'model' else k} {v:.4g}" for k, v in losses.items()]
     return ", ".join([*parts, f"{event.step / max(event.seconds, 1e-9):.0f} steps/s"])

@@ -176,6 +176,7 @@ class Judge:
             "steps": card.get("steps"),
             "best_step": best.get("step"),
             "best_score": best.get("score"),
+            "warnings": card.get("warnings", []),
         }
         return {**row, "protocol": self.protocol()}
 

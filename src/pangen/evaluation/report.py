@@ -212,6 +212,7 @@ def _card(row: dict[str, Any], runs: Path, data: Data, many: bool) -> dict[str, 
         "parameters": row["cost"]["parameters"],
         "steps": row["training"]["steps"],
         "best_step": row["training"]["best_step"],
+        "warnings": row["training"]["warnings"],
     }
 
 

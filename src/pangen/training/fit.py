@@ -193,10 +193,10 @@ class _Training:
         if math.isfinite(score.value) and score.value < state.best.score:
             weights = {k: v.detach().clone() for k, v in state.judged.state_dict().items()}
             state.best = Best(score.value, state.step, weights)
-        numbers = {score.name: score.value, **score.facts}
+        watched = dict(score.facts)
         if isinstance(state.model, HasCritic):
-            numbers |= self.watch(score, progress)
-        return {f"validation {name}": number for name, number in numbers.items()}
+            watched |= self.watch(score, progress)
+        return {f"validation {score.name}": score.value} | {f"watched {k}": v for k, v in watched.items()}
 
     def watch(self, score: Score, progress: Progress) -> dict[str, float]:
         """The players' gradients; what goes wrong between them is noted when it begins."""

@@ -69,6 +69,7 @@ MODELS = (
         ("log_prob", "next_token"),
         "1 cached pass a pixel",
         conditional=True,
+        showcase=True,
     ),
     Entry(
         "seq2seq",
