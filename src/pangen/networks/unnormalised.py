@@ -69,11 +69,18 @@ class Resampled(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        shrinks = self.side[0] * self.side[1] < x.shape[2] * x.shape[3]
-        x = x if shrinks else self.mix(x)
-        if self.side != tuple(x.shape[2:]):
-            x = interpolate(x, self.side, mode="bilinear", align_corners=False, antialias=shrinks)
-        return self.mix(x) if shrinks else x
+        if self.side[0] * self.side[1] < x.shape[2] * x.shape[3]:
+            return self.mix(resized(x, self.side))
+        return resized(self.mix(x), self.side)
+
+
+def resized(x: Tensor, side: Side) -> Tensor:
+    """Bilinear, never in bfloat16; for factors of 2 the filter [1, 3, 3, 1] (Karras et al. 2020b)."""
+    if side == tuple(x.shape[2:]):
+        return x
+    shrinks = side[0] * side[1] < x.shape[2] * x.shape[3]
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    return interpolate(exact, side, mode="bilinear", align_corners=False, antialias=shrinks).to(x.dtype)
 
 
 class Grown(nn.Module):
@@ -97,7 +104,7 @@ class UnnormalisedGenerator(nn.Module):
         self.label = nn.Embedding(space.classes + 1, LABEL) if space.condition else None
         inputs = noise + (LABEL if self.label else 0)
         if space.is_image:
-            sides, widths = _stages(space, width)
+            sides, widths = stages(space, width)
             layers: list[nn.Module] = [Grown(inputs, widths[-1], sides[-1])]
             for i in reversed(range(len(sides))):
                 layers += _blocks(widths[i], blocks, len(sides), flat=False)
@@ -125,7 +132,7 @@ class UnnormalisedCritic(nn.Module):
         super().__init__()
         self.binary = space.kind == "binary"
         if space.is_image:
-            sides, widths = _stages(space, width)
+            sides, widths = stages(space, width)
             layers: list[nn.Module] = [scaled(nn.Conv2d(space.shape[0], widths[0], 1), 1.0)]
             for i, side in enumerate(sides):
                 layers += [Resampled(widths[i - 1], widths[i], side)] if i else []
@@ -147,7 +154,7 @@ def _blocks(width: int, each: int, stages: int, *, flat: bool) -> list[nn.Module
     return [Block(width, each * stages, flat=flat) for _ in range(each * (stages if flat else 1))]
 
 
-def _stages(space: Space, width: int) -> tuple[list[Side], list[int]]:
+def stages(space: Space, width: int) -> tuple[list[Side], list[int]]:
     """Sizes and channels, full size first; each halving doubles the channels, up to fourfold."""
     sides = halvings(space.shape)
-    return sides, [width // 16 * min(2**i, 4) for i in range(len(sides))]
+    return sides, [max(width // 16, 1) * min(2**i, 4) for i in range(len(sides))]

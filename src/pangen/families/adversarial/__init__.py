@@ -42,4 +42,16 @@ MODELS = (
         ("critic", "latent"),
         conditional=True,
     ),
+    Entry(
+        "stylegan",
+        "adversarial",
+        "pangen.families.adversarial.stylegan:StyleGAN",
+        "codes that set the scale of every layer's channels; alias-free on request",
+        "Karras et al. 2019, 2020b, 2021",
+        IMAGES,
+        "none",
+        IMPLICIT,
+        ("critic", "latent"),
+        conditional=True,
+    ),
 )

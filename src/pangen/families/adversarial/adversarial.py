@@ -82,10 +82,12 @@ class Adversarial(GenerativeModel):
     ) -> Tensor:
         """Codes to examples, bits as probabilities; `generator` feeds what else is drawn on the way."""
         with rounded(w, self.bfloat16 and self.training):
-            x = self.generator(w, y).to(w.dtype)
-        if self.space.kind == "binary":
-            return x.sigmoid()
-        return x.tanh() if self.space.is_grid else x
+            x = self.synthesise(w, y, generator).to(w.dtype)
+        return x.sigmoid() if self.space.kind == "binary" else x.tanh() if self.space.is_grid else x
+
+    def synthesise(self, w: Tensor, y: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Codes to examples without bounds."""
+        return self.generator(w, y)
 
     def critic(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Logit `(B,)`: large where `x` looks real."""
@@ -95,11 +97,9 @@ class Adversarial(GenerativeModel):
     # -- learning -------------------------------------------------------------------------------
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        critics = {id(p) for p in self.discriminator.parameters()}
-        return {
-            "critic": list(self.discriminator.parameters()),
-            "generator": [p for p in self.parameters() if id(p) not in critics],
-        }
+        critics = {id(p): p for p in self.discriminator.parameters()}
+        others = [p for p in self.parameters() if id(p) not in critics]
+        return {"critic": list(critics.values()), "generator": others}
 
     def steps(self, batch: Batch, progress: Progress) -> Iterator[tuple[str, Loss]]:
         turns = min(self.critic_steps, len(batch.x))
