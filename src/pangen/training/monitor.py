@@ -104,7 +104,7 @@ def alarms(checks: Sequence[Mapping[str, float]]) -> dict[str, str]:
         found["collapse"] = (
             f"samples have collapsed: they are near {now['coverage']:.0%} of held-out examples, lie {now['spread']:.2g} "
             f"times as far apart, and {now['duplicates']:.0%} repeat another: the critic rewards few modes; raise "
-            "model.r1 or model.gamma, lower training.lr, or take r3gan."
+            "model.r1 or model.gamma, lower training.lr, or set model.game to relativistic."
         )
     if all(c.get("critic on training", 0.5) > SURE for c in last):
         found["overpowered"] = (

@@ -57,7 +57,7 @@ class GAN(Adversarial):
         network: Network = "auto",
         depth: Natural = 1,
         activation: Activation = "relu",
-        game: Name = "non-saturating",
+        game: Name = "relativistic",
         r1: NonNegative | None = None,
         r2: NonNegative | None = None,
         slope: NonNegative | None = None,
