@@ -8,12 +8,13 @@ from typing import Any
 
 from pangen.data import load_data
 from pangen.data.given import as_data
-from pangen.evaluation import check, compare, evaluate
+from pangen.evaluation import check, compare, evaluate, frontier
 from pangen.precision import Precision
 from pangen.run import Given, Run, as_run, load_run
 from pangen.space import Method
 from pangen.tasks import (
     complete,
+    convert,
     decode,
     encode,
     fill,
@@ -110,12 +111,14 @@ __all__ = [
     "check",
     "compare",
     "complete",
+    "convert",
     "decode",
     "encode",
     "evaluate",
     "fill",
     "fit",
     "forecast",
+    "frontier",
     "interpolate",
     "load_data",
     "load_run",

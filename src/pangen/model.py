@@ -30,6 +30,9 @@ class GenerativeModel(nn.Module):
     selection: ClassVar[Literal["likelihood", "loss", "samples"]] = "likelihood"
     """What decides on validation data which weights are best."""
 
+    teacher: str = ""
+    """Folder of a run to learn from, which the recipe names; only training needs it. Empty: none."""
+
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
@@ -60,6 +63,13 @@ class GenerativeModel(nn.Module):
 
     def initialize(self, batch: Batch) -> None:
         """Data-dependent start: actnorm, codebook, biases at the data's mean. Called once."""
+
+    def learn_from(self, teacher: GenerativeModel) -> None:
+        """Take what is to be had from the trained model that `teacher` names. Called once, after `initialize`.
+
+        It is frozen, sees the same space, and must not become part of this module.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names a teacher and defines no `learn_from`")
 
     def after_step(self, progress: Progress) -> None:
         """What follows every step: codebook averages, target networks."""

@@ -60,7 +60,17 @@ def run(args: argparse.Namespace) -> int:
     fields = values(args.extras) | ({"dtype": args.dtype} if args.dtype else {})
     out = Path(args.out) if args.out else default_folder(args.model, args.data)
     if args.resume:
-        _check_resume(out, args, fields)
+        check_resume(
+            out,
+            {
+                "training.steps": args.steps,
+                "training.budget": args.budget,
+                "seed": args.seed,
+                "conditional": False if args.unconditional else None,
+                "codec.name": args.codec,
+                **fields,
+            },
+        )
     limit_threads(args.threads)
     from pangen.api import fit
     from pangen.data import load_data
@@ -84,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"run": str(out), **card})
     else:
-        _tell(out, card, can_sample=trained.entry.samples)
+        tell(out, card, can_sample=trained.entry.samples)
     return 130 if card["state"] == "interrupted" else 0
 
 
-def _tell(out: Path, card: Mapping[str, Any], *, can_sample: bool) -> None:
+def tell(out: Path, card: Mapping[str, Any], *, can_sample: bool) -> None:
     done = f"{card['steps']} steps" if card["total_steps"] else "fitted"
     best = f"; the best weights are those of step {card['best']['step']}" if card["best"] else ""
     print(f"{card['model']} on {card['data']}: {done} in {card['seconds']:.1f} s{best}.")
@@ -118,16 +128,8 @@ def _check_fields(args: argparse.Namespace) -> None:
         check_options(args.parser, {name: None})
 
 
-def _check_resume(out: Path, args: argparse.Namespace, fields: dict[str, Any]) -> None:
-    """A resumed run keeps its recipe: what is given again must be the same."""
-    asked = {
-        "training.steps": args.steps,
-        "training.budget": args.budget,
-        "seed": args.seed,
-        "conditional": False if args.unconditional else None,
-        "codec.name": args.codec,
-        **fields,
-    }
+def check_resume(out: Path, asked: Mapping[str, Any]) -> None:
+    """A resumed run keeps its recipe: what is given again, where it is not None, must be the same."""
     if not (out / "recipe.json").exists():
         return  # `api.fit` says that there is nothing to resume
     recorded = read_json(out / "recipe.json")

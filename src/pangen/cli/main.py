@@ -11,6 +11,7 @@ from pangen.cli import (
     check,
     compare,
     complete,
+    convert,
     data,
     decode,
     encode,
@@ -18,6 +19,7 @@ from pangen.cli import (
     fill,
     fit,
     forecast,
+    frontier,
     interpolate,
     logz,
     models,
@@ -29,7 +31,7 @@ from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError
 
 VERBS = (
-    models, data, fit, sample, complete, translate, fill, forecast, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare,
+    models, data, fit, convert, sample, complete, translate, fill, forecast, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare, frontier,
 )  # fmt: skip
 
 

@@ -13,12 +13,12 @@ from pangen.model import GenerativeModel
 from pangen.run import Run
 
 
-def sample_timed(run: Run, n: int, y: Any, *, seed: int = 0) -> tuple[Any, dict[str, Any]]:
+def sample_timed(run: Run, n: int, y: Any, *, seed: int = 0, **how: Any) -> tuple[Any, dict[str, Any]]:
     """`n` samples, and the seconds for 1000 and network evaluations for one."""
     with run.computing():
-        evaluations = network_evaluations(run.model)  # warms up as well
+        evaluations = network_evaluations(run.model, **how)  # warms up as well
     began = time.perf_counter()
-    samples = run.sample(n, y, seed=seed)
+    samples = run.sample(n, y, seed=seed, **how)
     seconds = time.perf_counter() - began
     return samples, {
         "sample_seconds_per_1000": round(seconds / n * 1000, 4),
@@ -26,7 +26,7 @@ def sample_timed(run: Run, n: int, y: Any, *, seed: int = 0) -> tuple[Any, dict[
     }
 
 
-def network_evaluations(model: GenerativeModel) -> int:
+def network_evaluations(model: GenerativeModel, **how: Any) -> int:
     """Passes through the network that one chunk of samples takes: calls of its busiest layer.
 
     A model without layers (a table, an RBM's bare weights) counts the states of its trajectory
@@ -44,7 +44,7 @@ def network_evaluations(model: GenerativeModel) -> int:
     handle = register_module_forward_hook(count)
     states = 0
     try:
-        trajectory = model.trajectory(model.chunk, y, generator=generator)
+        trajectory = model.trajectory(model.chunk, y, generator=generator, **how)
         while True:
             with torch.no_grad():
                 if next(trajectory, None) is None:

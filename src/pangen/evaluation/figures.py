@@ -24,6 +24,8 @@ FAMILIES = {
     "consistency": "#d66ba0",
 }
 OTHER = "#64b5cd"
+ALONE = "svg { color: #222; --line: #ccc; background: #fff; font-family: sans-serif }"
+"""What a page would say of a figure that stands in none."""
 
 
 class Point(NamedTuple):
@@ -42,6 +44,15 @@ class Level(NamedTuple):
 
     label: str
     y: float
+
+
+class Line(NamedTuple):
+    """Measurements in their order, with the ends of their vertical intervals; an x for each panel, by its label."""
+
+    label: str
+    x: dict[str, list[float]]
+    y: list[float]
+    intervals: list[list[float]]
 
 
 def colour(family: str) -> str:
@@ -105,11 +116,51 @@ def bars(heights: Sequence[float], ylabel: str, xlabel: str, family: str, name: 
     return _svg(figure, f"bars {name}")
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
+def lines(drawn: Sequence[Line], level: float, level_label: str, ylabel: str) -> str:
+    """Side by side, the same measurements against each x, all axes logarithmic."""
+    labels = list(drawn[0].x) if drawn else [""]
+    figure, panels = _figure(5.0 * len(labels), 4.2, len(labels))
+    for axes, label in zip(panels, labels, strict=True):
+        for i, line in enumerate(drawn):
+            low, high = zip(*line.intervals, strict=True)
+            # an interval that reaches 0 has no end on a logarithmic axis
+            below = [min(max(y - a, 0), 0.9 * y) for y, a in zip(line.y, low, strict=True)]
+            above = [max(b - y, 0) for y, b in zip(line.y, high, strict=True)]
+            axes.errorbar(
+                line.x[label], line.y, yerr=[below, above], fmt="o-", ms=4, lw=1.3, elinewidth=0.8, color=f"C{i % 10}",
+                label=line.label,
+            )  # fmt: skip
+        if level > 0:
+            axes.axhline(level, color=INK, lw=0.8, ls=(0, (4, 3)), alpha=0.6, label=level_label)
+        axes.set(xscale="log", yscale="log", xlabel=label)
+        _plain_ticks(axes.xaxis)
+        _plain_ticks(axes.yaxis)
+    panels[0].set_ylabel(ylabel)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False,
+        labelcolor=INK,
+    )  # fmt: skip
+    return _svg(figure, f"lines {ylabel}")
+
+
+def standalone(svg: str) -> str:
+    """A figure as a file of its own."""
+    head, end, rest = svg.partition(">")
+    return f"{head}{end}<style>{ALONE}</style>{rest}"
+
+
+def _figure(width: float, height: float, panels: int = 0) -> tuple[Figure, Any]:
+    """A figure and its axes, or the list of those of some panels."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     figure.patch.set_alpha(0)
-    axes = figure.subplots()
+    found = [figure.add_subplot(1, max(panels, 1), i + 1) for i in range(max(panels, 1))]
+    for axes in found:
+        _dress(axes)
+    return figure, found if panels else found[0]
+
+
+def _dress(axes: Any) -> None:
     axes.patch.set_alpha(0)
     axes.tick_params(which="both", labelsize=8, color=FAINT, labelcolor=INK)
     axes.grid(color=FAINT, lw=0.5)
@@ -119,7 +170,6 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(FAINT)
-    return figure, axes
 
 
 def _plain_ticks(axis: Any) -> None:

@@ -182,15 +182,21 @@ class Judge:
 
     def measure(self, x: Any, y: Any) -> dict[str, Any]:
         """The fields `fidelity`, `classification`, `near_copies` and, of images, `sharpness` of raw samples."""
-        if isinstance(x, Tensor) and not torch.isfinite(x.float()).all():
-            bad = int((~torch.isfinite(x.float())).flatten(1).any(1).sum())
-            raise PangenError(f"{bad} of {len(x)} samples are not finite numbers: the training diverged.")
+        _check_finite(x)
         return {
             "fidelity": self._fidelity(x, y),
             "classification": self._classification(x, y),
             "near_copies": self._near_copies(x),
             **({"sharpness": self._sharpness(x)} if self.data.modality == "image" else {}),
         }
+
+    def frechet(self, x: Any, y: Any) -> dict[str, Any]:
+        """That field of `fidelity` alone, of raw samples."""
+        _check_finite(x)
+        n = min(len(x), len(self._real))
+        if n < FEWEST:
+            raise PangenError(f"{n} examples are too few to measure by; {FEWEST} are needed.")
+        return self._frechet(self.features.embed(x[:n]), None if y is None else y[:n])
 
     def yardsticks(self) -> list[dict[str, Any]]:
         """Real data in the place of samples: what a perfect model and a perfect memory would score."""
@@ -203,27 +209,31 @@ class Judge:
         if n < FEWEST:
             return {"none": f"{n} examples are too few to measure by; {FEWEST} are needed"}
         fake, real = self.features.embed(x[:n]), self._real
-        ys = self.reference.y, None if y is None else y[:n]
-        weights = [class_weights(labels, self._shares) for labels in ys]
         facts = {"features": self.features.name, "samples": n, "reference": len(real)}
         pr = precision_recall(real, fake, NEIGHBOURS["precision and recall"])
         dc = density_coverage(real, fake, NEIGHBOURS["density and coverage"])
         shares = {
             "precision": pr.of_samples, "recall": pr.of_real, "density": dc.of_samples, "coverage": dc.of_real,
         }  # fmt: skip
-        entries = {
-            "frechet": {
-                "value": frechet_distance(real, fake, *weights),
-                "interval": frechet_interval(real, fake, *ys, self._shares, seed=self.seed),
-                **facts,
-            }
-        }
+        entries = {"frechet": self._frechet(fake, None if y is None else y[:n])}
         for name, values in shares.items():
             k = NEIGHBOURS[
                 "precision and recall" if name in ("precision", "recall") else "density and coverage"
             ]
             entries[name] = _share(values, name, self.seed, neighbours=k, **facts)
         return entries
+
+    def _frechet(self, fake: Tensor, y: Any) -> dict[str, Any]:
+        """Of samples in the feature space, weighted as their classes occur."""
+        real, ys = self._real, (self.reference.y, y)
+        weights = [class_weights(labels, self._shares) for labels in ys]
+        return {
+            "value": frechet_distance(real, fake, *weights),
+            "interval": frechet_interval(real, fake, *ys, self._shares, seed=self.seed),
+            "features": self.features.name,
+            "samples": len(fake),
+            "reference": len(real),
+        }
 
     def _classification(self, x: Any, y: Any) -> dict[str, Any]:
         if not self.data.labels:
@@ -298,6 +308,12 @@ def check_kind(run: Run, data: Data) -> None:
         )
     if run.codec.labels and run.codec.labels != data.labels:
         raise PangenError(f"this {name} was trained with other labels than '{data.name}' has.")
+
+
+def _check_finite(x: Any) -> None:
+    if isinstance(x, Tensor) and not torch.isfinite(x.float()).all():
+        bad = int((~torch.isfinite(x.float())).flatten(1).any(1).sum())
+        raise PangenError(f"{bad} of {len(x)} samples are not finite numbers: the training diverged.")
 
 
 def _shares(data: Data) -> Tensor | None:

@@ -46,7 +46,7 @@ class Preconditioned(nn.Module):
 
     def __init__(self, space: Space, width: int, coefficients: Coefficients, *, zero: bool = True) -> None:
         super().__init__()
-        self.coefficients = coefficients
+        self.coefficients, self.width = coefficients, width
         self.net = Denoiser(space, width)
         if not zero:
             self.net.net.head.reset_parameters()

@@ -1,5 +1,6 @@
 """What a trained run is good for, each task written against a capability."""
 
+from pangen.tasks.convert import convert
 from pangen.tasks.fill import fill
 from pangen.tasks.forecast import forecast, score_forecasts
 from pangen.tasks.latent import decode, encode, interpolate, reconstruct
@@ -8,6 +9,7 @@ from pangen.tasks.translate import translate
 
 __all__ = [
     "complete",
+    "convert",
     "decode",
     "encode",
     "fill",

@@ -83,5 +83,7 @@ def with_masks(run: Run | str | Path) -> Run:
     """A run whose model fills in text, or the sentence that says what does."""
     run = as_run(run)
     if not isinstance(run.codec, Text) or not isinstance(run.model, HasMasked):
-        raise PangenError(f"this {run.entry.name} fills in no text; take a run of bert on text.")
+        raise PangenError(
+            f"this {run.entry.name} fills in no text; take a run of bert or masked-diffusion on text."
+        )
     return run

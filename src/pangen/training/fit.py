@@ -34,6 +34,7 @@ from pangen.training.loop import Best, State, start_state, train_step
 from pangen.training.monitor import alarms, gradient_norms, satisfied
 from pangen.training.record import Metrics, make_card
 from pangen.training.selection import Score, validation_score
+from pangen.training.teacher import teach
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -76,6 +77,7 @@ def fit_recipe(
         precision(recipe.dtype),
     ):  # the caller's random state is left alone
         model = build_model(recipe, codec.space).to(device)  # refuses what it must before anything is written
+        teach(model, codec, recipe.dtype)  # and so does this
         if path is not None:
             make_folder(path)
             write_json(path / CODEC, codec.to_json())

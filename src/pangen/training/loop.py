@@ -18,6 +18,7 @@ from pangen.recipes.recipe import Recipe, Training, build_model
 from pangen.rng import seed_global
 from pangen.space import Batch, Progress
 from pangen.training.optimizers import make_optimizers, rate
+from pangen.training.teacher import teach
 
 START = 512
 """Examples for a data-dependent start."""
@@ -63,6 +64,7 @@ def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.devi
     seed_global(device, "start", recipe.seed)
     with torch.no_grad():
         model.initialize(train.first(START))
+        teach(model, codec, recipe.dtype)
     return State.start(model, recipe.training)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pangen.families.diffusion.denoising import Denoising
 from pangen.families.diffusion.last_step import log_last
+from pangen.families.diffusion.weighted import Weighted
 from pangen.samplers.ode import DormandPrince
 from pangen.samplers.probability_flow import directions, log_density
 from pangen.space import LogProb, Space, weaker
 
 
-class Continuous(Denoising):
+class Continuous(Weighted):
     """`log_prob` follows the probability flow from the data to noise.
 
     The trace of its divergence is computed in up to `exact` dimensions, beyond them estimated with one
@@ -26,7 +26,7 @@ class Continuous(Denoising):
     Args:
         space: of the examples.
         exact: dimensions up to which the trace is computed.
-        settings: of `Denoising`.
+        settings: of `Weighted`.
     """
 
     def __init__(self, space: Space, *, exact: int, **settings: Any) -> None:

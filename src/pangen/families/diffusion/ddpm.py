@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pangen.families.diffusion.denoising import Denoising
 from pangen.families.diffusion.last_step import log_last
+from pangen.families.diffusion.weighted import Weighted
 from pangen.networks.preconditioning import predict_eps, predict_v, predict_x0
 from pangen.samplers.noise import cosine, linear, posterior, sigmoid, spaced
 from pangen.settings import Count, Share
@@ -24,7 +24,7 @@ TARGETS = {"eps": predict_eps, "x0": predict_x0, "v": predict_v}
 SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
 
 
-class DDPM(Denoising):
+class DDPM(Weighted):
     """x0 estimated from x_t; `log_prob` bounds the ancestral chain, one draw of the noise at each level.
 
     The loss is |target - prediction|^2: L_simple, Eq. 14. The last level of a sample is rounded, not drawn.

@@ -1,12 +1,12 @@
-"""What the members of the family share: one denoiser, how it is taught, its samplers and its codes.
+"""What the members of the family share: one denoiser, how it errs, its samplers and its codes.
 
 Noise is added to a signal that keeps its size, x = x0 + sigma e; all processes are this one in other
-coordinates. A member is what its network predicts, a law of noise levels, a sampler and a likelihood.
+coordinates. A member is what its network predicts, a law of noise levels, a loss, a sampler and a likelihood.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,7 +24,12 @@ from pangen.samplers.interpolation import spherical
 from pangen.samplers.noise import Schedule
 from pangen.samplers.ode import DormandPrince
 from pangen.samplers.probability_flow import carry
-from pangen.space import Batch, Loss, Progress, Space
+from pangen.space import Batch, Space
+
+
+def stratified(n: int, device: torch.device) -> Tensor:
+    """Times `(n,)`, uniform and evenly spread (Kingma et al. 2021)."""
+    return (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1
 
 
 class Denoising(GenerativeModel):
@@ -38,7 +43,6 @@ class Denoising(GenerativeModel):
         ends: the lowest and the highest level, in standard deviations of the data.
         unlabelled: share of labels hidden in training.
         usual: the sampler's name and settings where no others are asked for.
-        weight: of the squared error at a noise level; None makes the loss that of what the network predicts.
         couple: the noise of a batch of examples and labels.
     """
 
@@ -56,12 +60,10 @@ class Denoising(GenerativeModel):
         ends: tuple[float, float],
         unlabelled: float,
         usual: dict[str, Any],
-        weight: Callable[[Tensor], Tensor] | None = None,
         couple: Coupling = independent,
     ) -> None:
         super().__init__(space)
         self.schedule, self.couple, self.unlabelled, self.usual = schedule, couple, unlabelled, usual
-        self.weight = weight or (lambda level: coefficients(level)[1] ** -2)
         self.net = Preconditioned(space, width, coefficients)
         self.latent_space = Space("real", (space.dims,))
         self.error_by_level = ErrorByLevel(space.shape)
@@ -82,17 +84,14 @@ class Denoising(GenerativeModel):
     def sigma_max(self) -> float:
         return float(self.high * self.net.scale)
 
-    def loss(self, batch: Batch, progress: Progress) -> Loss:
-        """Weighted squared error of the estimate."""
-        x0, n = self.net.unit(batch.x), len(batch.x)
-        t = (torch.rand((), device=x0.device) + torch.arange(n, device=x0.device) / n) % 1  # stratified
-        sigma = self.schedule(t, self.low, self.high)
-        level = column(sigma, x0)
+    def errors(self, batch: Batch, sigma: Tensor) -> Tensor:
+        """What estimates from noise `sigma` `(B,)` are off by `(B, *shape)`, both in units of the data's scale."""
+        x0, level = self.net.unit(batch.x), column(sigma, batch.x)
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         error = self.net(x0 + level * self.couple(x0, batch.y), sigma, y) - x0
         if self.training:
             self.error_by_level.update(error.detach(), sigma)
-        return Loss((self.weight(level) * error.square()).mean())
+        return error
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x0 given x], within the range of the data where that is known."""
