@@ -41,8 +41,8 @@ def batch(n: int = 12) -> Batch:
 def test_what_an_indifferent_critic_costs(game, critic, generator):
     """At D = 0: log 2 a decision, of which the relativistic critic takes one, about a pair."""
     gan = model(game, r1=0, r2=0, slope=0)
-    nn.init.zeros_(gan.discriminator.net.net.head.weight)
-    nn.init.zeros_(gan.discriminator.net.net.head.bias)
+    for parameter in gan.discriminator.net.net.head.parameters():
+        nn.init.zeros_(parameter)
     losses = dict(gan.steps(batch(), START))
     assert losses["critic"].total.item() == pytest.approx(critic, abs=1e-6)
     assert losses["generator"].total.item() == pytest.approx(generator, abs=1e-6)

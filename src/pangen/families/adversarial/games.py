@@ -63,6 +63,8 @@ class Game:
     generator: Payoff
     penalties: Penalties
     critic_steps: int = 1
+    pairs: bool = False
+    """Whether only differences of logits count."""
 
 
 def _doubt(real: Tensor, fake: Tensor) -> Tensor:
@@ -99,6 +101,7 @@ GAMES: dict[str, Game] = {
         lambda real, fake: softplus(fake - real).mean(),
         lambda real, fake: softplus(real - fake).mean(),
         Penalties(r1=0.3, r2=0.3),
+        pairs=True,
     ),
 }
 

@@ -78,7 +78,8 @@ class GAN(Adversarial):
         )  # fmt: skip
         plain = Plain.chosen(network, depth, activation)
         self.generator = Generator(space, noise, width, plain)
-        self.discriminator = Critic(space, width, plain, projected=told == "projection")
+        biased = not self.game.pairs
+        self.discriminator = Critic(space, width, plain, projected=told == "projection", biased=biased)
         if spectral:
             for layer in self.discriminator.modules():
                 if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -97,13 +98,18 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Examples and labels to logits `(B,)`."""
+    """Examples and labels to logits `(B,)`, which without a bias have no zero."""
 
-    def __init__(self, space: Space, width: int, plain: Plain | None, *, projected: bool) -> None:
+    def __init__(
+        self, space: Space, width: int, plain: Plain | None, *, projected: bool, biased: bool
+    ) -> None:
         super().__init__()
         seen = replace(space, condition=None) if projected else space
         self.net = Encoder(seen, width if projected else 1, width, plain=plain)
-        self.head = Projection(space, width) if projected else None
+        self.head = Projection(space, width, bias=biased) if projected else None
+        if not (projected or biased):
+            last = self.net.net[-1] if plain else self.net.net.head
+            last.register_parameter("bias", None)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         if self.head is None:
