@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from ledger import record
+from timing import clock
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
@@ -101,12 +102,6 @@ def textbook(precision: str, batch: int) -> Callable[[], object]:
         of_G.step()
 
     return step
-
-
-def clock(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from kept import trained
 from ledger import record
+from timing import clock
 
 import pangen
 from pangen.cli.options import seconds
@@ -138,13 +139,6 @@ def theirs(precision: str) -> Callable[[], object]:
         optimizer.step()
 
     return step
-
-
-def clock(work: Callable[[], object], times: int) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - began) / times
 
 
 def speed(args: argparse.Namespace) -> None:

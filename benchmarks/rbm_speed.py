@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from ledger import record
 from sklearn.neural_network import BernoulliRBM
+from timing import clock
 
 from pangen.families.energy.rbm import RBM
 from pangen.recipes import Training
@@ -61,12 +62,6 @@ def main() -> None:
 def epoch(state: State, x: torch.Tensor, settings: Training) -> None:
     for batch in x.split(BATCH):
         train_step(state, Batch(batch), settings)
-
-
-def clock(work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

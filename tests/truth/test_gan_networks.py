@@ -90,8 +90,8 @@ def test_a_projection_scores_the_match_of_label_and_features():
     space = Space("real", (3,), condition=class_space(4))
     head, h, y = Projection(space, 5), torch.randn(6, 5), torch.tensor([0, 1, 2, 3, 4, 4])
     assert torch.equal(head(h, y), head(h))
-    nn.init.normal_(head.v.weight)
-    expected = head.psi(h)[:, 0] + torch.einsum("nf,nf->n", head.v.weight[y], h)
+    nn.init.normal_(head.v.table.weight)
+    expected = head.psi(h)[:, 0] + torch.einsum("nf,nf->n", head.v.table.weight[y], h)
     assert torch.allclose(head(h, y), expected, atol=1e-6)
     assert torch.equal(head(h, y)[4:], head(h)[4:])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pangen.networks.linear import Linear
+from pangen.networks.roles import Condition
 from pangen.space import Space
 
 
@@ -17,13 +18,10 @@ class Projection(nn.Module):
     def __init__(self, space: Space, features: int, *, bias: bool = True) -> None:
         super().__init__()
         self.psi = Linear(features, 1, bias=bias)
-        self.v = nn.Embedding(space.classes + 1, features) if space.condition else None
+        self.v = Condition(space, features) if space.condition else None
         if self.v is not None:
-            nn.init.zeros_(self.v.weight)
+            nn.init.zeros_(self.v.table.weight)
 
     def forward(self, h: Tensor, y: Tensor | None = None) -> Tensor:
         logit = self.psi(h)[:, 0]
-        if self.v is None:
-            return logit
-        v = self.v.weight[-1:] if y is None else self.v(y)
-        return logit + (v * h).sum(1)
+        return logit if self.v is None else logit + (self.v(y, len(h)) * h).sum(1)

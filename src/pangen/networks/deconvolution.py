@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 
 from pangen.networks.critic import Projection
+from pangen.networks.roles import Condition
 from pangen.space import Space
 
 BOTTOM = 4
@@ -32,6 +33,18 @@ def kernel(side: Side) -> Side:
     return 3 + (side[0] + 1) % 2, 3 + (side[1] + 1) % 2
 
 
+class Labelled(nn.Module):
+    """Codes `(B, noise)` and labels to `(B, outputs)`: beside a code stand numbers that tell its label, if there are any."""
+
+    def __init__(self, space: Space, noise: int) -> None:
+        super().__init__()
+        self.condition = Condition(space, LABEL) if space.condition else None
+        self.outputs = noise + (LABEL if self.condition else 0)
+
+    def forward(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return z if self.condition is None else torch.cat([z, self.condition(y, len(z))], 1)
+
+
 class Deconvolution(nn.Module):
     """Codes `(B, noise)` and labels to images `(B, C, H, W)`, without a last activation."""
 
@@ -39,9 +52,8 @@ class Deconvolution(nn.Module):
         super().__init__()
         sides = halvings(space.shape)
         widths = [space.shape[0], *(width * 2**i for i in range(len(sides) - 1))]
-        self.label = nn.Embedding(space.classes + 1, LABEL) if space.condition else None
-        inputs = noise + (LABEL if self.label else 0)
-        steps = [nn.ConvTranspose2d(inputs, widths[-1], sides[-1], bias=len(widths) == 1)]
+        self.labelled = Labelled(space, noise)
+        steps = [nn.ConvTranspose2d(self.labelled.outputs, widths[-1], sides[-1], bias=len(widths) == 1)]
         for (large, small), side in zip(pairwise(widths), sides, strict=False):
             last = large == widths[0] and side == sides[0]
             steps.insert(1, nn.ConvTranspose2d(small, large, kernel(side), 2, 1, bias=last))
@@ -50,10 +62,7 @@ class Deconvolution(nn.Module):
         start(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            null = torch.full_like(z[:, 0], self.label.num_embeddings - 1, dtype=torch.long)
-            z = torch.cat([z, self.label(null if y is None else y)], 1)
-        h = self.layers[0](z[:, :, None, None])
+        h = self.layers[0](self.labelled(z, y)[:, :, None, None])
         for norm, layer in zip(self.norms, self.layers[1:], strict=True):
             h = layer(relu(norm(h)))
         return h

@@ -16,6 +16,7 @@ from torch.nn.functional import conv2d, leaky_relu
 from pangen.networks.critic import Projection
 from pangen.networks.deconvolution import Side
 from pangen.networks.linear import linear
+from pangen.networks.roles import Condition
 from pangen.networks.unnormalised import resized, stages
 from pangen.space import Space
 
@@ -103,15 +104,14 @@ class Mapping(nn.Module):
 
     def __init__(self, space: Space, width: int, layers: int) -> None:
         super().__init__()
-        self.label = nn.Embedding(space.classes + 1, width) if space.condition else None
+        self.label = Condition(space, width) if space.condition else None
         inputs = width * (2 if self.label else 1)
         self.layers = nn.ModuleList(Dense(width if i else inputs, width, rate=RATE) for i in range(layers))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         w = normalised(z)
         if self.label is not None:
-            null = self.label.weight[-1].expand(len(z), -1)
-            w = torch.cat([w, normalised(null if y is None else self.label(y))], 1)
+            w = torch.cat([w, normalised(self.label(y, len(z)))], 1)
         for layer in self.layers:
             w = rectified(layer(w))
         return w

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from pangen.networks.critic import Projection
-from pangen.networks.deconvolution import LABEL, Side, halvings
+from pangen.networks.deconvolution import Labelled, Side, halvings
 from pangen.networks.fourier import RandomFourier
 from pangen.networks.linear import Linear
 from pangen.space import Space
@@ -101,8 +101,8 @@ class UnnormalisedGenerator(nn.Module):
     def __init__(self, space: Space, noise: int, width: int, blocks: int) -> None:
         super().__init__()
         self.shape = space.shape
-        self.label = nn.Embedding(space.classes + 1, LABEL) if space.condition else None
-        inputs = noise + (LABEL if self.label else 0)
+        self.labelled = Labelled(space, noise)
+        inputs = self.labelled.outputs
         if space.is_image:
             sides, widths = stages(space, width)
             layers: list[nn.Module] = [Grown(inputs, widths[-1], sides[-1])]
@@ -116,10 +116,7 @@ class UnnormalisedGenerator(nn.Module):
         self.net = nn.Sequential(*layers, scaled(head, 1.0))
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.label is not None:
-            null = self.label.weight[-1].expand(len(z), -1)
-            z = torch.cat([z, null if y is None else self.label(y)], 1)
-        return self.net(z).view(len(z), *self.shape)
+        return self.net(self.labelled(z, y)).view(len(z), *self.shape)
 
 
 class UnnormalisedCritic(nn.Module):

@@ -22,15 +22,10 @@ from pangen.samplers.probability_flow import carry
 
 
 @dataclass(frozen=True)
-class Euler:
-    """Straight on from each level to the next: first order.
+class _Churned:
+    """What goes straight on, or first back to a higher level by fresh noise (Karras et al. 2022, Algorithm 2)."""
 
-    Without churn this is `DDIM` without fresh noise, and for data on straight lines to noise it is
-    Euler's method in their time: in these coordinates they are one. With `churn` each step first goes
-    back to a higher level by fresh noise (Karras et al. 2022, Algorithm 2).
-    """
-
-    steps: int = 50
+    steps: int
     churn: float = 0.0
     """S_churn: the noise level rises by the factor 1 + S_churn / steps, at most by sqrt(2)."""
     s_min: float = 0.0
@@ -44,12 +39,32 @@ class Euler:
         refuse(self.churn < 0, "churn", self.churn, "0 or more")
 
     @property
-    def evaluations(self) -> int:
-        return self.steps
-
-    @property
     def deterministic(self) -> bool:
         return self.churn == 0
+
+    def stirred(
+        self, x: Tensor, sigma: Tensor, noise: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The state at the higher level that churn takes it to, and that level."""
+        if self.churn == 0 or not self.s_min <= sigma <= self.s_max:
+            return x, sigma
+        higher = sigma * (1 + min(self.churn / self.steps, math.sqrt(2) - 1))
+        return x + (higher**2 - sigma**2).sqrt() * self.s_noise * fresh(noise, generator), higher
+
+
+@dataclass(frozen=True)
+class Euler(_Churned):
+    """Straight on from each level to the next: first order.
+
+    Without churn this is `DDIM` without fresh noise, and for data on straight lines to noise it is
+    Euler's method in their time: in these coordinates they are one.
+    """
+
+    steps: int = 50
+
+    @property
+    def evaluations(self) -> int:
+        return self.steps
 
     def __call__(
         self, model: HasDenoiser, noise: Tensor, y: Tensor | None = None, *, generator: torch.Generator
@@ -57,36 +72,24 @@ class Euler:
         """From `noise` `(n, *shape)` of variance 1; yields the estimate of the example at each step."""
         x, levels = start(model, noise, self.steps, self.spacing)
         for sigma, lower in pairwise(levels):
-            x, sigma = _stirred(self, x, sigma, noise, generator)
+            x, sigma = self.stirred(x, sigma, noise, generator)
             x0 = denoised(model, x, sigma, y, noise)
             yield x0.to(noise.dtype)
             x = x + (lower - sigma) * (x - x0) / sigma
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(_Churned):
     """The mean of the slopes at both ends of a step: second order (Karras et al. 2022, Algorithms 1 and 2).
 
-    Settings as those of `Euler`, which the last step is.
+    The last step is Euler's.
     """
 
     steps: int = 18
-    churn: float = 0.0
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
-    spacing: Spacing = spaced
-
-    def __post_init__(self) -> None:
-        refuse(self.churn < 0, "churn", self.churn, "0 or more")
 
     @property
     def evaluations(self) -> int:
         return 2 * self.steps - 1
-
-    @property
-    def deterministic(self) -> bool:
-        return self.churn == 0
 
     def __call__(
         self, model: HasDenoiser, noise: Tensor, y: Tensor | None = None, *, generator: torch.Generator
@@ -94,7 +97,7 @@ class Heun:
         """From `noise` `(n, *shape)` of variance 1; yields the estimate of the example at each step."""
         x, levels = start(model, noise, self.steps, self.spacing)
         for sigma, lower in pairwise(levels):
-            x, sigma = _stirred(self, x, sigma, noise, generator)
+            x, sigma = self.stirred(x, sigma, noise, generator)
             x0 = denoised(model, x, sigma, y, noise)
             yield x0.to(noise.dtype)
             if lower == 0:
@@ -179,16 +182,6 @@ class Adaptive:
             bool(x.isnan().any()), "tolerance", self.tolerance, "a larger one, at which the solver arrives"
         )
         yield denoised(model, x, x.new_tensor(low), y, noise).to(noise.dtype)
-
-
-def _stirred(
-    by: Euler | Heun, x: Tensor, sigma: Tensor, noise: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The state at the higher level that churn takes it to, and that level."""
-    if by.churn == 0 or not by.s_min <= sigma <= by.s_max:
-        return x, sigma
-    higher = sigma * (1 + min(by.churn / by.steps, math.sqrt(2) - 1))
-    return x + (higher**2 - sigma**2).sqrt() * by.s_noise * fresh(noise, generator), higher
 
 
 def _foretold(past: list[tuple[Tensor, Tensor]], h: Tensor) -> Tensor:

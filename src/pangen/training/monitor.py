@@ -40,18 +40,22 @@ EQUAL = 0.02
 """Distance from 0.5 within which an accuracy of the two-sample test is chance, for many examples."""
 
 Facts = dict[str, float]
+ENERGY = "energy distance"
+"""The fact that decides which weights are kept."""
 
 
 def sample_facts(real: Tensor, fake: Tensor) -> Facts:
     """Of held-out examples `(N, D)` and as many samples, in coordinates of the model's space.
 
-    `coverage` (Naeem et al. 2020, Eq. 4) and `recall` (Kynkäänniemi et al. 2019, Eq. 2): the share of
-    examples near a sample, by the example's neighbours and by the sample's; `duplicates`: the share of
-    samples that are nearly another one, beyond that of examples; `spread`: mean squared distance between
-    samples over that between examples; `two-sample accuracy` of the nearest neighbour (Lopez-Paz and
-    Oquab 2017), 0.5 for samples of the same law.
+    `energy distance` (Szekely and Rizzo 2013), unbiased: below 0 for half of equal laws; `coverage` (Naeem
+    et al. 2020, Eq. 4) and `recall` (Kynkäänniemi et al. 2019, Eq. 2): the share of examples near a sample,
+    by the example's neighbours and by the sample's; `duplicates`: the share of samples that are nearly
+    another one, beyond that of examples; `spread`: mean squared distance between samples over that between
+    examples; `two-sample accuracy` of the nearest neighbour (Lopez-Paz and Oquab 2017), 0.5 for samples of
+    the same law.
     """
     within, among, between = torch.cdist(real, real), torch.cdist(fake, fake), torch.cdist(real, fake)
+    energy = 2 * between.mean() - sum(d.sum() / (len(d) * max(len(d) - 1, 1)) for d in (within, among))
     spread = among.square().mean() / within.square().mean().clamp(min=1e-12)
     for distances in (within, among):
         distances.fill_diagonal_(torch.inf)
@@ -61,6 +65,7 @@ def sample_facts(real: Tensor, fake: Tensor) -> Facts:
     same = SAME * nearest_real.median()
     right = _smaller(nearest_real, between.min(1).values) + _smaller(nearest_fake, between.min(0).values)
     return {
+        ENERGY: float(energy),
         "coverage": _share(between.min(1).values <= radius_real),
         "recall": _share((between <= radius_fake).any(1)),
         "duplicates": max(_share(nearest_fake <= same) - _share(nearest_real <= same), 0.0),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from pangen.capabilities import HasCritic, HasLogProb
 from pangen.data.batches import Batches
 from pangen.model import GenerativeModel
 from pangen.rng import generator, seed_global
 from pangen.space import Batch, Progress
-from pangen.training.monitor import Facts, critic_facts, sample_facts
+from pangen.training.monitor import ENERGY, Facts, critic_facts, sample_facts
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,8 @@ def _mean_log_prob(model: HasLogProb, batch: Batch) -> float:
 
 def _of_samples(model: GenerativeModel, train: Batch, held_out: Batch) -> Score:
     fake = model.sample(len(held_out.x), held_out.y, seed=1)
-    real, flat = held_out.x.flatten(1).float(), fake.flatten(1).float()
-    facts = sample_facts(real, flat)
+    facts = sample_facts(held_out.x.flatten(1).float(), fake.flatten(1).float())
+    distance = facts.pop(ENERGY)
     if isinstance(model, HasCritic):
         facts |= critic_facts(model, train, held_out, fake)
-    return Score("energy distance", energy_distance(real, flat), facts)
-
-
-def energy_distance(real: Tensor, fake: Tensor) -> float:
-    """Between two sets of rows (Szekely and Rizzo 2013), unbiased: below 0 for half of equal laws."""
-    return float(2 * torch.cdist(real, fake).mean() - _pairs(real) - _pairs(fake))
-
-
-def _pairs(x: Tensor) -> Tensor:
-    return torch.cdist(x, x).sum() / (len(x) * max(len(x) - 1, 1))
+    return Score(ENERGY, distance, facts)
