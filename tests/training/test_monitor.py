@@ -72,6 +72,14 @@ def test_half_of_two_modes_covers_half():
     assert sample_facts(modes, normal(seed=2))["coverage"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_single_held_out_example_is_no_mistake():
+    found = sample_facts(normal(1), normal(1, seed=1))
+    assert found["energy distance"] == pytest.approx(
+        2 * float((normal(1) - normal(1, seed=1)).norm()), rel=1e-5
+    )
+    assert all(value == value for value in found.values())
+
+
 def test_a_critic_that_knows_the_training_data_alone_is_seen():
     class Memory(GAN):
         def critic(self, x, y=None):

@@ -59,7 +59,7 @@ def sample_facts(real: Tensor, fake: Tensor) -> Facts:
     spread = among.square().mean() / within.square().mean().clamp(min=1e-12)
     for distances in (within, among):
         distances.fill_diagonal_(torch.inf)
-    k = min(NEIGHBOURS, len(real) - 1)
+    k = max(min(NEIGHBOURS, len(real) - 1), 1)  # of a single example all is near
     radius_real, radius_fake = (d.kthvalue(k, 1).values for d in (within, among))
     nearest_real, nearest_fake = (d.min(1).values for d in (within, among))
     same = SAME * nearest_real.median()
