@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -29,6 +30,9 @@ class GenerativeModel(nn.Module):
     """Fields of `recipes.Training` this family sets differently (rates of its paper)."""
     selection: ClassVar[Literal["likelihood", "loss", "samples"]] = "likelihood"
     """What decides on validation data which weights are best."""
+
+    paces: Mapping[str, float] = MappingProxyType({})
+    """Each player's learning rate over `training.lr`; 1 of those that are not named."""
 
     teacher: str = ""
     """Folder of a run to learn from, which the recipe names; only training needs it. Empty: none."""

@@ -150,6 +150,26 @@ def test_the_real_cifar10_lossless_4k(local_data):
     assert x.std((0, 2, 3)).tolist() == pytest.approx([0.2470, 0.2435, 0.2616], abs=0.01)
 
 
+def test_the_real_olivetti_faces(local_data):
+    local_data("olivetti_faces")
+    data = load_data("olivetti-faces")
+    assert [len(data.split(s)) for s in SPLITS] == [280, 40, 80]
+    assert data.train.y[:8].tolist() == [0] * 7 + [1]
+    x = torch.cat([data.split(s).x for s in SPLITS]).float()
+    assert x.shape[1:] == (1, 64, 64)
+    # images of one person are nearer to each other than to those of another
+    apart = torch.cdist(data.test.x.flatten(1).float(), data.test.x.flatten(1).float())
+    same = data.test.y[:, None] == data.test.y
+    assert apart[same & (apart > 0)].mean() < 0.8 * apart[~same].mean()
+
+
+def test_faces_that_cannot_be_read_say_so(home):
+    (home / "olivetti_faces").mkdir()
+    (home / "olivetti_faces" / "olivettifaces.mat").write_bytes(b"no matrix")
+    with pytest.raises(PangenError, match=r"olivettifaces\.mat cannot be read"):
+        load_data("olivetti-faces")
+
+
 def test_the_real_tinyshakespeare(local_data):
     local_data("tinyshakespeare")
     data = load_data("tinyshakespeare")

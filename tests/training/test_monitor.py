@@ -215,3 +215,11 @@ def test_what_was_seen_is_part_of_a_checkpoint(tmp_path):
     again = State.start(GAN(Space("real", (4,)), width=16, noise=2), settings)
     load_checkpoint(tmp_path / "checkpoint", again)
     assert again.watched == course(2)
+
+
+def test_of_scores_that_are_alike_the_later_weights_are_kept(monkeypatch):
+    """The energy distance cannot tell them apart; the average of weights has seen more by then."""
+    values = iter([3.0, 1.0, 1.05, 1.2, 1.08])
+    monkeypatch.setattr(fit, "validation_score", lambda *_: fit.Score("energy distance", next(values), 0.1))
+    run = pangen.fit("nice", "moons", steps=5, recipe={"training.validations": 5}, device="cpu")
+    assert run.card["best"] == {"step": 5, "score": 1.08}

@@ -26,6 +26,7 @@ from pangen.rng import generator
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
            "Ankle boot")  # fmt: skip
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PEOPLE = 40
 DAYS = 8
 """Of a series by the hour, in a window if nothing else is asked for."""
 TRAIN = 50_000
@@ -47,6 +48,8 @@ def local_data(
         return spoken_digits(name, paths[0], seconds)
     if name == "cifar10-lossless-4k":
         return _cifar(name, paths)
+    if name == "olivetti-faces":
+        return _faces(name, paths[0])
     if name.startswith("uci-"):
         return _table(name, paths[0])
     return _mnist(name, paths)
@@ -81,6 +84,27 @@ def _cifar(name: str, paths: list[Path]) -> Data:
         )
     }
     return Data(name, "image", **parts, levels=256, labels=THINGS)
+
+
+def _faces(name: str, path: Path) -> Data:
+    """Of each person the first seven images train, one validates and two test."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        x = loadmat(path)["faces"].T.reshape(PEOPLE, 10, 64, 64).swapaxes(2, 3)  # stored by columns
+    except (OSError, ValueError, KeyError, TypeError, MatReadError) as error:
+        raise PangenError(f"{path} cannot be read ({error}): get the file again.") from None
+    x, y = torch.from_numpy(x.astype(np.uint8)), torch.arange(PEOPLE)[:, None].expand(-1, 10)
+    parts = {
+        split: Split(x[:, at].reshape(-1, 1, 64, 64), y[:, at].flatten())
+        for split, at in (
+            ("train", slice(0, 7)),
+            ("validation", slice(7, 8)),
+            ("test", slice(8, 10)),
+        )
+    }
+    return Data(name, "image", **parts, levels=256, labels=tuple(f"person {i}" for i in range(PEOPLE)))
 
 
 def _read_rows(path: Path) -> Tensor:

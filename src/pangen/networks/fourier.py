@@ -15,13 +15,17 @@ FREQUENCY = 2.0
 class RandomFourier(nn.Module):
     """`(B, dims)` to `(B, dims + 2 projections)`: x, sin(x.A), cos(x.A), A fixed (Tancik et al. 2020).
 
-    Angles of unit-variance x have standard deviation `frequency` sqrt(2), whatever the dimension.
+    Angles of unit-variance x have standard deviation f sqrt(2), whatever the dimension; f runs from
+    `lowest` to `highest` in equal ratios.
     """
 
-    def __init__(self, dims: int, projections: int, frequency: float = FREQUENCY) -> None:
+    def __init__(
+        self, dims: int, projections: int, lowest: float = FREQUENCY, highest: float = FREQUENCY
+    ) -> None:
         super().__init__()
         self.outputs = dims + 2 * projections
-        self.register_buffer("A", torch.randn(dims, projections) * frequency * (2 / dims) ** 0.5)
+        f = lowest * (highest / lowest) ** torch.linspace(0, 1, projections)
+        self.register_buffer("A", torch.randn(dims, projections) * f * (2 / dims) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         angle = x @ self.A

@@ -1,5 +1,8 @@
-"""Residual networks without normalisation, started so that each block is the identity (Zhang et al. 2019;
-Huang et al. 2024, Section 3.5): one shape for a generator and its critic, of vectors or of images."""
+"""Networks without normalisation, of one shape for a generator and its critic.
+
+Of images: residual blocks that start as the identity (Zhang et al. 2019; Huang et al. 2024, Section 3.5).
+Of vectors: perceptrons behind waves.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from pangen.space import Space
 GROUP = 16
 """Channels of a group of a grouped convolution."""
 STAGES = 2
-"""Of vectors, which have one size."""
+"""Hidden layers of a network of vectors, but for its first, over `blocks`."""
+CODES, EXAMPLES = (2.0, 2.0), (3.0, 30.0)
+"""Lowest and highest frequency of waves: in codes modes are wide, in examples they may be narrow."""
 EXPANSION = 2
 """Channels within a block over those between blocks."""
 GAIN = math.sqrt(2 / (1 + 0.2**2))
@@ -34,21 +39,18 @@ def scaled(layer: nn.Module, gain: float) -> nn.Module:
 
 
 class Block(nn.Module):
-    """x + three layers of it, the last of which starts at zero; in images 1x1, grouped 3x3, 1x1."""
+    """x + three convolutions of it, 1x1, grouped 3x3 and 1x1; the last starts at zero."""
 
-    def __init__(self, width: int, depth: int, *, flat: bool) -> None:
+    def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         inside = EXPANSION * width
         gain = GAIN * depth ** (-1 / 4)  # what depth residual blocks add keeps the size of one
-        if flat:
-            layers = Linear(width, inside), Linear(inside, inside), Linear(inside, width, bias=False)
-        else:
-            groups = max(inside // GROUP, 1) if inside % GROUP == 0 else 1
-            layers = (
-                nn.Conv2d(width, inside, 1),
-                nn.Conv2d(inside, inside, 3, padding=1, groups=groups),
-                nn.Conv2d(inside, width, 1, bias=False),
-            )
+        groups = max(inside // GROUP, 1) if inside % GROUP == 0 else 1
+        layers = (
+            nn.Conv2d(width, inside, 1),
+            nn.Conv2d(inside, inside, 3, padding=1, groups=groups),
+            nn.Conv2d(inside, width, 1, bias=False),
+        )
         self.layers = nn.ModuleList(
             scaled(layer, g) for layer, g in zip(layers, (gain, gain, 0.0), strict=True)
         )
@@ -96,7 +98,10 @@ class Grown(nn.Module):
 
 
 class UnnormalisedGenerator(nn.Module):
-    """Codes `(B, noise)` and labels to `(B, *shape)`."""
+    """Codes `(B, noise)` and labels to `(B, *shape)`.
+
+    Those of vectors pass through waves first: modes lie apart, and the way between two has to be short.
+    """
 
     def __init__(self, space: Space, noise: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -107,11 +112,11 @@ class UnnormalisedGenerator(nn.Module):
             sides, widths = stages(space, width)
             layers: list[nn.Module] = [Grown(inputs, widths[-1], sides[-1])]
             for i in reversed(range(len(sides))):
-                layers += _blocks(widths[i], blocks, len(sides), flat=False)
+                layers += _blocks(widths[i], blocks, len(sides))
                 layers += [Resampled(widths[i], widths[i - 1], sides[i - 1])] if i else []
             head: nn.Module = nn.Conv2d(widths[0], space.shape[0], 1)
         else:
-            layers = [scaled(Linear(inputs, width), 1.0), *_blocks(width, blocks, STAGES, flat=True)]
+            layers = _perceptron(inputs, width, STAGES * blocks, CODES)
             head = Linear(width, space.dims)
         self.net = nn.Sequential(*layers, scaled(head, 1.0))
 
@@ -133,22 +138,29 @@ class UnnormalisedCritic(nn.Module):
             layers: list[nn.Module] = [scaled(nn.Conv2d(space.shape[0], widths[0], 1), 1.0)]
             for i, side in enumerate(sides):
                 layers += [Resampled(widths[i - 1], widths[i], side)] if i else []
-                layers += _blocks(widths[i], blocks, len(sides), flat=False)
+                layers += _blocks(widths[i], blocks, len(sides))
             width = widths[-1]
             end = nn.Conv2d(width, width, sides[-1], groups=width, bias=False)  # one sum for each channel
             layers += [scaled(end, 1.0)]
         else:
-            waves = RandomFourier(space.dims, width // 2)
-            layers = [nn.Flatten(), waves, scaled(Linear(waves.outputs, width), 1.0)]
-            layers += _blocks(width, blocks, STAGES, flat=True)
+            layers = [nn.Flatten(), *_perceptron(space.dims, width, STAGES * blocks, EXAMPLES)]
         self.net, self.head = nn.Sequential(*layers, nn.Flatten()), Projection(space, width, bias=False)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.head(self.net(2 * x - 1 if self.binary else x), y)
 
 
-def _blocks(width: int, each: int, stages: int, *, flat: bool) -> list[nn.Module]:
-    return [Block(width, each * stages, flat=flat) for _ in range(each * (stages if flat else 1))]
+def _blocks(width: int, each: int, stages: int) -> list[nn.Module]:
+    return [Block(width, each * stages) for _ in range(each)]
+
+
+def _perceptron(inputs: int, width: int, depth: int, frequencies: tuple[float, float]) -> list[nn.Module]:
+    """Vectors to units `(B, width)`: waves, and `depth` hidden layers behind the first."""
+    waves = RandomFourier(inputs, width // 2, *frequencies)
+    layers: list[nn.Module] = [waves]
+    for units in [waves.outputs] + [width] * depth:
+        layers += [Linear(units, width), nn.SiLU()]  # smooth, as penalties differentiate it twice
+    return layers
 
 
 def stages(space: Space, width: int) -> tuple[list[Side], list[int]]:

@@ -11,15 +11,19 @@ from pangen.data.batches import Batches
 from pangen.model import GenerativeModel
 from pangen.rng import generator, seed_global
 from pangen.space import Batch, Progress
-from pangen.training.monitor import ENERGY, Facts, critic_facts, sample_facts
+from pangen.training.monitor import ENERGY, RESOLUTION, Facts, critic_facts, sample_facts
 
 
 @dataclass(frozen=True)
 class Score:
-    """A measure's name and value, and what else samples showed."""
+    """A measure's name and value, and what else samples showed.
+
+    Values that differ by less than `resolution` are alike, and the later weights the better ones.
+    """
 
     name: str
     value: float
+    resolution: float = 0.0
     facts: Facts = field(default_factory=dict)
 
 
@@ -56,7 +60,7 @@ def _mean_log_prob(model: HasLogProb, batch: Batch) -> float:
 def _of_samples(model: GenerativeModel, train: Batch, held_out: Batch) -> Score:
     fake = model.sample(len(held_out.x), held_out.y, seed=1)
     facts = sample_facts(held_out.x.flatten(1).float(), fake.flatten(1).float())
-    distance = facts.pop(ENERGY)
+    distance, resolution = facts.pop(ENERGY), facts.pop(RESOLUTION)
     if isinstance(model, HasCritic):
         facts |= critic_facts(model, train, held_out, fake)
-    return Score(ENERGY, distance, facts)
+    return Score(ENERGY, distance, resolution, facts)

@@ -25,17 +25,16 @@ STARTS = 16
 class Adversarial(GenerativeModel):
     """x = G(w, y), w = map(z, y), z ~ N(0, I), and a critic D(x, y), whose logit is large where x looks real.
 
-    A model of its paper builds `generator`, codes and labels to `(B, *shape)` without bounds, and
-    `discriminator`, examples and labels to logits `(B,)`. There is no `log_prob`: x lies on an image of
-    the codes, which has no volume, so that p(x) of any other point is 0.
+    A model builds `generator`, codes and labels to `(B, *shape)` without bounds, and `discriminator`, examples
+    and labels to logits `(B,)`. There is no `log_prob`: an image of the codes has no volume.
 
     Args:
         noise: size of z.
         game: by name, in `games.GAMES`; it says what the next two are where they are None.
         penalties: what the critic pays for its slope.
         critic_steps: turns of the critic for one of the generator, each with its part of the batch.
-        augment: what the critic sees of images: themselves; or, with a chance, moved, covered and faded;
-            adaptive: with a chance that rises while the critic is surer of real images than it should be.
+        pace: the generator's learning rate over the critic's (Heusel et al. 2017).
+        augment: what the critic sees of images: themselves; changed; or the more changed, the surer it is.
         precision: bfloat16 rounds the factors of the networks' products in training.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
@@ -55,6 +54,7 @@ class Adversarial(GenerativeModel):
         game: Name,
         penalties: Penalties | None = None,
         critic_steps: int | None = None,
+        pace: float = 1.0,
         augment: Augmentation = "none",
         precision: Precision = "full",
         unlabelled: float = 0.1,
@@ -62,7 +62,7 @@ class Adversarial(GenerativeModel):
         super().__init__(space)
         self.noise, self.unlabelled, self.game = noise, unlabelled, GAMES[game]
         self.penalties = self.game.penalties if penalties is None else penalties
-        self.critic_steps = critic_steps or self.game.critic_steps
+        self.critic_steps, self.paces = critic_steps or self.game.critic_steps, {"generator": pace}
         self.augment = None if augment == "none" else Augment(space, adaptive=augment == "adaptive")
         self.bfloat16, self.latent_space = precision == "bfloat16", Space("real", (noise,))
 

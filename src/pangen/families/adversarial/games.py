@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +30,7 @@ class Penalties:
     every: int = 1
     """Steps from one payment to the next, which is as much larger (Karras et al. 2020b, Section 4.1)."""
     fade: float = 1.0
-    """What is paid at the end, as a share of what is paid at first; it falls like a cosine."""
+    """What is paid at the end, as a share of what is paid at first; it falls by equal ratios."""
 
     def due(self, progress: Progress) -> bool:
         return progress.step % self.every == 0 and max(self.r1, self.r2, self.slope) > 0
@@ -51,8 +50,7 @@ class Penalties:
         return paid
 
     def weight(self, progress: Progress) -> float:
-        left = (1 + math.cos(math.pi * progress.fraction)) / 2
-        return self.every * (self.fade + (1 - self.fade) * left)
+        return self.every * self.fade**progress.fraction
 
 
 @dataclass(frozen=True)

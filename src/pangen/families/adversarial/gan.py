@@ -18,7 +18,7 @@ from pangen.families.adversarial.games import GAMES, Name
 from pangen.networks.critic import Projection
 from pangen.networks.roles import Activation, Decoder, Encoder, Network, Plain
 from pangen.networks.rounding import Precision
-from pangen.settings import Count, Natural, NonNegative, Share
+from pangen.settings import Count, Fraction, Natural, NonNegative, Positive, Share
 from pangen.space import Space
 
 
@@ -38,6 +38,7 @@ class GAN(Adversarial):
         r2: the same at generated ones.
         slope: weight of the squared distance of the norm of that slope from 1, between both.
         critic_steps: turns of the critic for one of the generator, each with its part of the batch.
+        pace: the generator's learning rate over the critic's (Heusel et al. 2017).
         every: steps from one penalty to the next, which then weighs as much more.
         fade: what penalties weigh at the end, as a share of what they weigh at first.
         spectral: whether each layer of the critic is divided by its largest singular value.
@@ -62,8 +63,9 @@ class GAN(Adversarial):
         r2: NonNegative | None = None,
         slope: NonNegative | None = None,
         critic_steps: Count | None = None,
+        pace: Positive = 1.0,
         every: Count = 1,
-        fade: Share = 1.0,
+        fade: Fraction = 1.0,
         spectral: bool = False,
         told: Literal["input", "projection"] = "input",
         augment: Augmentation = "none",
@@ -73,8 +75,8 @@ class GAN(Adversarial):
         asked = {"r1": r1, "r2": r2, "slope": slope, "every": every, "fade": fade}
         penalties = replace(GAMES[game].penalties, **{k: v for k, v in asked.items() if v is not None})
         super().__init__(
-            space, noise=noise, game=game, penalties=penalties, critic_steps=critic_steps, augment=augment,
-            precision=precision, unlabelled=unlabelled,
+            space, noise=noise, game=game, penalties=penalties, critic_steps=critic_steps, pace=pace,
+            augment=augment, precision=precision, unlabelled=unlabelled,
         )  # fmt: skip
         plain = Plain.chosen(network, depth, activation)
         self.generator = Generator(space, noise, width, plain)

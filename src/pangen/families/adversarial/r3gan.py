@@ -11,19 +11,20 @@ from pangen.families.adversarial.adversarial import Adversarial, Augmentation
 from pangen.families.adversarial.games import Penalties
 from pangen.networks.rounding import Precision
 from pangen.networks.unnormalised import UnnormalisedCritic, UnnormalisedGenerator
-from pangen.settings import Count, NonNegative, Share
+from pangen.settings import Count, Fraction, NonNegative, Positive, Share
 from pangen.space import Space
 
 
 class R3GAN(Adversarial):
-    """The relativistic game with R1 and R2, on residual networks without normalisation.
+    """The relativistic game with R1 and R2, on networks without normalisation.
 
     Args:
         width: units between blocks; images have a sixteenth as many channels at full size.
         blocks: at each size.
-        noise: size of z.
+        noise: size of z; None: as many as a vector has dimensions, and 32 of an image.
         gamma: weight of both penalties (Eq. 4) at first.
         fade: what they weigh at the end, as a share of that.
+        pace: the generator's learning rate over the critic's (Heusel et al. 2017).
         augment: whether the critic sees images changed: none; fixed, mostly; adaptive, as often as it knows
             the real ones too well.
         precision: bfloat16 rounds the factors of the networks' products in training.
@@ -40,16 +41,19 @@ class R3GAN(Adversarial):
         *,
         width: Count = 128,
         blocks: Count = 1,
-        noise: Count = 32,
+        noise: Count | None = None,
         gamma: NonNegative = 0.3,
-        fade: Share = 0.1,
+        fade: Fraction = 0.1,
+        pace: Positive = 1.0,
         augment: Augmentation = "none",
         precision: Precision = "full",
         unlabelled: Share = 0.1,
     ) -> None:
+        if noise is None:
+            noise = 32 if space.is_image else space.dims
         super().__init__(
-            space, noise=noise, game="relativistic", penalties=Penalties(gamma, gamma, fade=fade), augment=augment, precision=precision,
-            unlabelled=unlabelled,
+            space, noise=noise, game="relativistic", penalties=Penalties(gamma, gamma, fade=fade), pace=pace, augment=augment,
+            precision=precision, unlabelled=unlabelled,
         )  # fmt: skip
         self.generator = UnnormalisedGenerator(space, noise, width, blocks)
         self.discriminator = UnnormalisedCritic(space, width, blocks)

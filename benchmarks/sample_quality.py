@@ -1,0 +1,104 @@
+"""How good samples are at equal budgets, over seeds: distance, coverage, copies, sharpness, and how fast they come.
+
+    python benchmarks/sample_quality.py digits --models r3gan,vae,ddpm --budget 60s --seeds 3
+    PANGEN_DATA=... python benchmarks/sample_quality.py fashion-mnist --models r3gan,vae --budget 5m --seeds 3
+    PANGEN_DATA=... python benchmarks/sample_quality.py olivetti-faces --models r3gan --budget 5m --seeds 3 \\
+        --set model.augment adaptive
+
+Every model has the settings of its recipe, unless `--set` changes them. Beside stand held-out real images and copies
+of training images. Likelihoods are not computed. Run folders under `runs/` are kept; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from kept import trained
+from ledger import interval, record
+
+import pangen
+from pangen.cli.options import seconds
+from pangen.evaluation.judge import Judge
+
+LESS = ("frechet", "near copies")
+"""Of which less is better."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data")
+    parser.add_argument("--models", default="r3gan,vae", type=lambda names: names.split(","))
+    parser.add_argument("--budget", type=seconds, default=60.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--unconditional", action="store_true")
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("FIELD", "VALUE"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    data = pangen.load_data(args.data)
+    judge, means = Judge(data), {}
+    changed = "".join(f"-{name.rpartition('.')[2]}={value}" for name, value in args.set)
+    facts = {"data": args.data, "budget": args.budget, "changed": dict(args.set)}
+    for row in judge.yardsticks():
+        for metric, value in numbers(row).items():
+            record("sample_quality", [value], model=row["model"], data=args.data, metric=metric, seconds=0.0)
+    for model in args.models:
+        began, found = time.perf_counter(), []
+        for seed in range(args.seeds):
+            run = trained(
+                model, data, f"{model}-{args.data}-{args.budget:.0f}s{changed}-{seed}", budget=args.budget, seed=seed,
+                conditional=not args.unconditional, recipe=dict(args.set),
+            )  # fmt: skip
+            y = run.conditions(judge.samples, seed=seed)
+            start = time.perf_counter()
+            x = run.sample(judge.samples, y, seed=seed)
+            speed = judge.samples / (time.perf_counter() - start)
+            found.append(numbers(judge.measure(x, y)) | {"samples per second": speed})
+            print(f"{model} seed {seed}:", {k: round(v, 4) for k, v in found[-1].items()}, flush=True)
+            print("; ".join(run.card["warnings"]), flush=True)
+        for metric in found[0]:
+            values = [one[metric] for one in found]
+            record(
+                "sample_quality",
+                values,
+                model=model,
+                **facts,
+                metric=metric,
+                seconds=time.perf_counter() - began,
+            )
+            means.setdefault(metric, {})[model] = values
+    for metric, values in means.items():
+        print(verdict(metric, values))
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """What `Judge.measure` found, one number a name."""
+    found = {name: one["value"] for name, one in row["fidelity"].items()}
+    found |= {"near copies": row["near_copies"].get("value"), "sharpness": row["sharpness"].get("value")}
+    found["train on synthetic"] = row["classification"].get("value")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def verdict(metric: str, values: dict[str, list[float]]) -> str:
+    """Who won, and whether by more than seeds scatter."""
+    less = metric in LESS
+    order = sorted(values, key=lambda m: interval(values[m])[0], reverse=not less)
+    best, others = order[0], order[1:]
+    mean, low, high = interval(values[best])
+    tied = [m for m in others if (interval(values[m])[1] <= high if less else interval(values[m])[2] >= low)]
+    beside = f", within the intervals of {', '.join(tied)}" if tied else ""
+    return (
+        f"{metric}: {best} has the {'least' if less else 'most'}, {mean:.4g} [{low:.4g}, {high:.4g}]{beside}."
+    )
+
+
+if __name__ == "__main__":
+    main()
