@@ -8,6 +8,7 @@ from pangen.errors import PangenError
 
 if TYPE_CHECKING:
     from pangen.api import (
+        average,
         check,
         compare,
         complete,
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "PangenError",
     "__version__",
+    "average",
     "check",
     "compare",
     "complete",

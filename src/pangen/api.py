@@ -13,6 +13,7 @@ from pangen.precision import Precision
 from pangen.run import Given, Run, as_run, load_run
 from pangen.space import Method
 from pangen.tasks import (
+    average,
     complete,
     convert,
     decode,
@@ -108,6 +109,7 @@ def log_z(
 
 __all__ = [
     "as_data",
+    "average",
     "check",
     "compare",
     "complete",

@@ -18,12 +18,14 @@ CODEC_SPACES = {
     "dequantise": ("binary images", "grey and colour images"),
     "standardise": ("vectors",),
     "scale": ("series of one column",),
+    "columns": ("series",),
     "quantise": ("series",),
     "characters": ("text",),
     "bytes": ("text",),
     "bpe": ("text",),
     "words": ("text",),
     "mulaw": ("sound",),
+    "waveform": ("sound",),
     "character-pairs": ("pairs of texts",),
     "bpe-pairs": ("pairs of texts",),
 }
@@ -53,6 +55,8 @@ class Entry:
     """False: it cannot be sampled on its own, and says why."""
     conditional: bool = False
     """Whether it can be conditioned on a class."""
+    captions: bool = False
+    """Whether it can be conditioned on a text that describes the example."""
     chains: bool = False
     """Whether samples are the ends of Markov chains, which may not have mixed."""
     showcase: bool = False

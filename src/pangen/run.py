@@ -49,8 +49,8 @@ class Run:
     def sample(self, n: int, given: Given = None, *, seed: int = 0, **how: Any) -> Any:
         """Draw `n` raw examples; the i-th is a function of (seed, i, given) alone.
 
-        `given`: a class name or index, or one index for each sample; of a model of texts that answer to
-        others a text, or one for each. None draws conditions as often as the training data has them. `how`
+        `given`: a class name or index, or one index for each sample; of a model that answers to texts a
+        text, or one for each. None draws conditions as often as the training data has them. `how`
         goes to the model's `trajectory`.
         """
         if not self.entry.samples:
@@ -95,7 +95,9 @@ class Run:
         """Raw conditions for `n` samples, class indices `(n,)` or n texts; None for a model without."""
         if self.codec.condition is None:
             if given is not None:
-                raise PangenError(f"this {self.entry.name} was trained without labels; leave out --given.")
+                raise PangenError(
+                    f"this {self.entry.name} was trained without labels or texts; leave out --given."
+                )
             return None
         if given is None:
             drawn = rng.chunks(n, self.model.chunk, "cpu", "labels", seed)
@@ -133,7 +135,9 @@ class Run:
         """
         self._check_likelihood()
         if y is None and self.answers:
-            raise PangenError(f"{self.entry.name} models texts that answer to others: pass those as y.")
+            raise PangenError(
+                f"this {self.entry.name} knows its examples given texts alone: pass these as y."
+            )
         if y is not None:
             if self.codec.condition is None:
                 raise PangenError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 from collections import Counter
 
 import pytest
@@ -59,16 +60,42 @@ def test_any_denoiser_can_be_converted(pangen, here, runs):
     found = pangen("convert", runs / "edm", "--method", "tune", "--steps", 2, "-o", "tuned", "--json").json
     assert found["state"] == "complete"
     assert pangen("convert", runs / "eps", "--steps", 2, "-o", "eps").code == 0
-    assert json.loads((here / "eps/recipe.json").read_text())["model"]["target"] == "narrow"
+    assert json.loads((here / "eps/recipe.json").read_text())["model"]["target"] == "auto"
 
 
-def test_a_conversion_goes_on_as_it_was_started(pangen, here, runs):
-    assert pangen("convert", runs / "edm", "--steps", 2, "-o", "one").code == 0
-    outcome = pangen("convert", runs / "edm", "--method", "tune", "-o", "one", "--resume")
-    assert "one was started with model.method = distil, not tune" in outcome.err
-    other = pangen("convert", runs / "eps", "-o", "one", "--resume")
-    assert "one was started with model.teacher" in other.err
-    assert "one is complete" in pangen("convert", runs / "edm", "-o", "one", "--resume").err
+def test_a_flow_can_be_made_straight(pangen, here, runs):
+    """By a reflow, from any diffusion model, with the fields that are asked for."""
+    words = ("--to", "flow-matching", "--steps", 2, "-o", "first", "--model.path", 5, "--model.width", 8)
+    assert pangen("convert", runs / "digits", *words).code == 0
+    recipe = json.loads((here / "first/recipe.json").read_text())["model"]
+    told = {k: recipe[k] for k in ("coupling", "teacher", "path", "width")}
+    assert told == {"coupling": "reflow", "teacher": str(runs / "digits"), "path": 5, "width": 8}
+    assert pangen("convert", "first", "--to", "flow-matching", "--steps", 2, "-o", "second").code == 0
+    assert json.loads((here / "second/recipe.json").read_text())["model"]["width"] == 8
+    shutil.rmtree(here / "first")
+    assert pangen("sample", "second", "-n", 2, "--sampler", "euler", "--steps", 1).code == 0
+    outcome = pangen("convert", runs / "digits", *words[:2], "-o", "second", "--resume")
+    assert "second was started with model.teacher" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("to", "fields"), [("flow-matching", {"model.path": 4}), ("consistency", {"model.time": "continuous"})]
+)
+def test_an_interrupted_conversion_ends_as_if_it_had_not_been(here, runs, to, fields):
+    """All that it draws, pairs too, follows from the step."""
+
+    def stop(event):
+        if event.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    how = {"steps": 4, "device": "cpu", "recipe": {**fields, "training.validations": 2}}
+    whole = library.convert(runs / "edm", to, **how)
+    part = library.convert(runs / "edm", to, out=here / "part", report=stop, **how)
+    assert part.card["state"] == "interrupted"
+    done = library.convert(runs / "edm", to, out=here / "part", resume=True, device="cpu")
+    assert done.card["state"] == "complete"
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, done.model.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(
@@ -78,8 +105,14 @@ def test_a_conversion_goes_on_as_it_was_started(pangen, here, runs):
             ("gan",),
             "gan cannot be converted to consistency; convert a run of ddpm, .*",
         ),
-        (("edm", "--to", "gan"), "unknown target 'gan': known: consistency."),
+        (("edm", "--to", "gan"), "unknown target 'gan': known: consistency, flow-matching."),
         (("edm", "--method", "distill"), "unknown method 'distill': did you mean .distil.."),
+        (("edm", "--to", "flow-matching", "--method", "tune"), "unknown method 'tune': known: reflow."),
+        (
+            ("edm", "--model.tim", "continuous"),
+            "unknown recipe field 'model.tim': did you mean 'model.time'.",
+        ),
+        (("edm", "--tim", "continuous"), "unknown option '--tim': did you mean '--to'."),
         (("edm", "-o", "taken"), "taken already exists; choose another -o, or go on with --resume."),
         (("edm", "--resume"), "there is no run to resume in .*"),
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -103,6 +103,10 @@ def data(name: str) -> Data:
             )  # fmt: skip
         case ["text", window]:
             return Data(name, "text", *[_text(n, int(window), generator) for n in sizes], window=int(window))
+        case ["captions", shape, levels]:
+            parts = [_images(n, tuple(map(int, shape.split("x"))), int(levels), generator) for n in sizes]
+            parts = [replace(part, y=tuple(f"class {CLASSES[c]}" for c in part.y.tolist())) for part in parts]
+            return Data(name, "image", *parts, levels=int(levels))
         case ["pairs"]:
             return Data(name, "text", *[_pairs(n, generator) for n in sizes])
         case ["series", shape]:
@@ -122,10 +126,15 @@ DATA = (
     "text-0",
     "series-1x12",
     "series-2x6",
-    "sound-12",
+    "sound-17",
     "sound-0",
     "pairs",
+    "captions-1x5x7-5",
 )
+
+
+ROWS = {("ddpm", "series-2x6"), ("ddpm", "sound-0"), ("consistency", "sound-17")}
+"""Models on series and sound in real numbers, the second and the third by a U-Net of one side."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ class Case:
                 "training": Training(
                     **{**defaults, "steps": steps, "batch": 32, "validations": 2, "warmup": 0, **training}
                 ),
-                "conditional": self.entry.conditional and bool(self.data.labels),
+                "conditional": self.entry.conditional and bool(self.data.labels or self.data.captioned),
                 "chunk": 8,
             }
         )
@@ -176,10 +185,12 @@ CASES = [
     for name in DATA
     if CODECS[codec].applies(data(name))
     and (name != "pairs" or issubclass(CODECS[codec], Pairs))
+    and (name != "captions-1x5x7-5" or entry.name in ("ddpm", "edm", "vae"))  # others as these
     and not (name == "image-1x17x16-3" and entry.family in ("autoregressive", "classical"))
     and not (name == "image-1x17x16-3" and entry.family == "flow" and codec == "grid")
     and not (name == "image-1x17x16-3" and entry.name in ("score", "flow-matching"))  # as edm
     and not (name == "image-1x17x16-3" and entry.name == "masked-diffusion")  # it does not convolve
+    and not (codec in ("columns", "waveform") and (entry.name, name) not in ROWS)  # as these
 ]
 """Every model on every kind of data it accepts; the larger image is for those that convolve."""
 ONE_EACH = [next(case for case in CASES if case.entry is entry) for entry in entries().values()]

@@ -46,9 +46,8 @@ def test_patches_are_told_apart_by_their_positions_alone():
 
 def test_a_patch_has_about_as_many_pixels_as_there_are_patches():
     for side, patch in ((1, 1), (8, 2), (28, 5), (64, 8), (224, 14)):
-        assert (
-            ViT(Space("real", (1, side, side), 4, condition=class_space(2)), width=8, depth=1).patch == patch
-        )
+        vit = ViT(Space("real", (1, side, side), 4, condition=class_space(2)), width=8, depth=1)
+        assert vit.cut.patch == patch
 
 
 @both

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from pangen.errors import PangenError
 from pangen.families.consistency.consistency import Consistency
-from pangen.families.consistency.distillation import heun
+from pangen.families.consistency.distillation import heun, seen
 from pangen.families.consistency.levels import HIGHEST, LOWEST, grid, log_normal_gaps, uniform_neighbours
 from pangen.families.diffusion.ddpm import DDPM
 from pangen.families.diffusion.edm import EDM
 from pangen.families.diffusion.flow_matching import FlowMatching
 from pangen.networks.preconditioning import Preconditioned, column, predict_v
+from pangen.networks.roles import Architecture
 from pangen.space import Batch, Progress, Space
 
 SPACE = Space("real", (3,))
@@ -40,7 +41,7 @@ def path(x: Tensor, sigma: Tensor, end: Tensor) -> Tensor:
 
 
 def units(scale: float = 1.0) -> Preconditioned:
-    net = Preconditioned(SPACE, 16, predict_v).double()
+    net = Preconditioned(SPACE, Architecture(16), predict_v).double()
     net.mean.copy_(torch.tensor([0.5, 0.0, -1.0]))
     net.scale.fill_(scale)
     return net
@@ -62,7 +63,7 @@ def error_of_a_step(N: int, net: Preconditioned) -> float:
     sigmas = grid(N, torch.zeros(1, 3).double())
     lower, upper = sigmas[:-1], sigmas[1:]
     x = MEAN + (STD**2 + (net.scale * upper)[:, None] ** 2).sqrt() * torch.tensor([1.0, -0.7, 2.0])
-    found = net.data(heun(Exact().double(), net)(net.unit(x), upper, lower, None))
+    found = net.data(heun(seen(Exact().double(), net), net.unit(x), upper, lower))
     true = path(x, net.scale * upper, net.scale * lower)
     return float(((found - true) / (net.scale * upper)[:, None]).abs().max())
 
@@ -114,7 +115,7 @@ def test_the_teacher_learns_nothing_and_is_no_part_of_its_student():
     model.learn_from(teacher)
     assert set(model.state_dict()) == names
     assert all(p is not teacher.weight for p in model.parameters())
-    assert copy.deepcopy(model).along is model.along  # an average of its weights has no copy of the teacher
+    assert copy.deepcopy(model).taught is model.taught  # an average of its weights has no copy of the teacher
     model.loss(examples(), Progress(0, 1)).total.backward()
     assert teacher.weight.grad is None
     assert all(p.grad is not None for p in model.players()["model"])
@@ -171,6 +172,8 @@ def test_what_a_teacher_cannot_teach_is_refused():
     for settings, match in (
         ({"method": "tune"}, "needs the run"),
         ({"teacher": "a run"}, "leave out model.teacher"),
+        ({"time": "continuous", "precision": "bfloat16"}, "do not bear rounding"),
+        ({"time": "continuous", "finest": 40}, r"is not cut: leave out model\.finest"),
     ):
         with pytest.raises(PangenError, match=match):
             Consistency(SPACE, **settings)

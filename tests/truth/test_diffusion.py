@@ -313,7 +313,7 @@ def test_more_jumps_keep_the_distribution():
 
 def test_discretisation_doubles_at_equal_intervals():
     model = Consistency(Space("real", (3,)), width=16, coarsest=10, finest=80)
-    found = [model.intervals(Progress(step, 400)) for step in range(400)]
+    found = [model.objective.intervals(Progress(step, 400)) for step in range(400)]
     assert found == [10] * 100 + [20] * 100 + [40] * 100 + [80] * 100
 
 

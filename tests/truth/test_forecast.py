@@ -104,8 +104,8 @@ def oracle():
     run = pangen.fit("arima", data, device="cpu", recipe={"model.order": [2, 0, 0], "model.period": 1})
     model, codec = run.model, run.codec
     model.phi.copy_(torch.tensor([AR2.a, AR2.b]))
-    model.mu.fill_((AR2.mean - codec.mean) / codec.std)
-    model.sigma.fill_(1 / codec.std)
+    model.mu.fill_((AR2.mean - codec.mean[0]) / codec.std[0])
+    model.sigma.fill_(1 / codec.std[0])
     return run, data
 
 

@@ -56,6 +56,26 @@ def test_gradients_have_gradients(products):
     assert len(products) > 3
 
 
+@pytest.mark.parametrize("moving", [(0,), (1,), (0, 1, 2)])
+def test_derivatives_along_a_direction(products, moving):
+    """Forward mode, in all factors or one, and the gradient of what it finds."""
+    torch.manual_seed(0)
+    factors = [torch.randn(shape, requires_grad=True) for shape in ((400, 90), (80, 90), (80,))]
+    directions = tuple(torch.randn_like(factors[i]) for i in moving)
+
+    def both(layer):
+        def moved(*some):
+            return layer(*(dict(zip(moving, some, strict=True)).get(i, f) for i, f in enumerate(factors)))
+
+        _, found = torch.func.jvp(moved, tuple(factors[i] for i in moving), directions)
+        gradients = torch.autograd.grad(found.square().mean(), factors, allow_unused=True)
+        return found, *(torch.zeros(()) if g is None else g for g in gradients)
+
+    for ours, theirs in zip(both(linear), both(reference), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    assert products
+
+
 def test_transposed_factors_are_the_same(products):
     a, W = torch.randn(200, 130), torch.randn(130, 200)
     assert torch.allclose(linear(a, W.T), a @ W, atol=1e-4)

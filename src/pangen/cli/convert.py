@@ -8,50 +8,53 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pangen.cli.fit import check_resume, tell
-from pangen.cli.options import add_json, add_length, add_machine, add_seed, choice, limit_threads
+from pangen.cli.fit import EPILOG, check_resume, tell
+from pangen.cli.options import add_json, add_length, add_machine, add_seed, limit_threads
 from pangen.cli.output import print_json
+from pangen.cli.parser import check_options, values
 from pangen.cli.progress import FitBar
-
-METHODS = ("distil", "tune")
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("convert", help="make a model of one step from a diffusion model")
+    parser = subparsers.add_parser(
+        "convert", help="make a model of one or few steps from a diffusion model", epilog=EPILOG
+    )
     parser.add_argument("path", metavar="RUN", help="the folder of a run of a diffusion model, the teacher")
-    parser.add_argument("--to", default="consistency", metavar="MODEL", help="consistency (consistency)")
     parser.add_argument(
-        "--method", type=choice("method", METHODS), metavar="NAME",
-        help="distil, along the teacher's path, or tune, from its weights alone (distil)",
+        "--to", default="consistency", metavar="MODEL",
+        help="consistency, of one step, or flow-matching, of straight lines (consistency)",
     )  # fmt: skip
-    parser.add_argument("-o", "--out", metavar="RUN", help="folder of the new run (RUN-consistency)")
+    parser.add_argument(
+        "--method", metavar="NAME",
+        help="consistency: distil, along the teacher's path, or tune, from its weights alone (distil); "
+        "flow-matching: reflow",
+    )  # fmt: skip
+    parser.add_argument("-o", "--out", metavar="RUN", help="folder of the new run (RUN-MODEL)")
     add_length(parser, "1000 steps")
     add_seed(parser, "order and noise")
     parser.add_argument("--resume", action="store_true", help="go on where the conversion stopped")
     add_json(parser)
     add_machine(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, takes_extras=True)
 
 
 def run(args: argparse.Namespace) -> int:
     path = Path(args.path)
     out = Path(args.out) if args.out else path.with_name(f"{path.resolve().name}-{args.to}")
-    if args.resume:
-        recorded = {"method": args.method, "teacher": str(path.resolve()), "name": args.to}
-        length = {"steps": args.steps, "budget": args.budget}
-        check_resume(
-            out,
-            {f"model.{k}": v for k, v in recorded.items()}
-            | {f"training.{k}": v for k, v in length.items()}
-            | {"seed": args.seed},
-        )
+    check_options(args.parser, {name: None for name in args.extras if "." not in name})
+    fields = values(args.extras)
     limit_threads(args.threads)
     from pangen.api import convert
+    from pangen.tasks.convert import TARGETS
 
+    if args.resume and args.to in TARGETS:
+        asked = {f"model.{TARGETS[args.to].setting}": args.method, "model.teacher": str(path.resolve())}
+        length = {"training.steps": args.steps, "training.budget": args.budget, "seed": args.seed}
+        check_resume(out, {"model.name": args.to, **asked, **length, **fields})
     with redirect_stdout(sys.stderr), FitBar(f"{path} to {args.to}") as bar:
         trained = convert(
-            path, args.to, method=args.method or METHODS[0], out=out, steps=args.steps, budget=args.budget,
-            seed=args.seed or 0, device=args.device, resume=args.resume, report=bar,
+            path, args.to, method=args.method, out=out, steps=args.steps, budget=args.budget,
+            seed=args.seed or 0, device=args.device, resume=args.resume, report=bar, recipe=fields,
         )  # fmt: skip
     card = trained.card
     if args.json:

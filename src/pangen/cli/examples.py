@@ -53,7 +53,7 @@ class Found(NamedTuple):
     """Raw examples, and their labels where the run has some."""
 
     x: Any
-    y: Tensor | None
+    y: Tensor | tuple[str, ...] | None
 
 
 def examples_for(run: Run, args: argparse.Namespace) -> Found:
@@ -69,8 +69,8 @@ def examples_for(run: Run, args: argparse.Namespace) -> Found:
     check_kind(run, data if labelled else replace(data, labels=run.codec.labels))
     names = SPLITS[:-1] if args.split == "all" else (args.split,)
     parts = [data.split(name).all(generator_of(name)) for name in names]
-    x, y = (_joined(column) for column in zip(*parts, strict=True))
-    return Found(x, labels_for(run, y if labelled else None, args.given, len(x)))
+    x, y = (joined(column) for column in zip(*parts, strict=True))
+    return Found(x, labels_for(run, y if labelled or data.captioned else None, args.given, len(x)))
 
 
 def generator_of(split: str) -> Any:
@@ -80,14 +80,15 @@ def generator_of(split: str) -> Any:
     return generator("cpu", "examples", split)
 
 
-def labels_for(run: Run, y: Tensor | None, given: str | None, n: int) -> Tensor | None:
-    """The labels asked for, else those of the data, for a run that takes some."""
+def labels_for(run: Run, y: Any, given: str | None, n: int) -> Tensor | tuple[str, ...] | None:
+    """The labels or texts asked for, else those of the data, for a run that takes some."""
     from pangen.tasks.latent import labels_of
 
-    return labels_of(run, given if given is not None else y if run.codec.labels else None, n)
+    return labels_of(run, given if given is not None else y if run.codec.condition else None, n)
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def joined(parts: Sequence[Any]) -> Any:
+    """Columns of examples or conditions one behind the other; None where there are none."""
     import torch
 
     if parts[0] is None or len(parts) == 1:
@@ -140,7 +141,9 @@ def _picture(run: Run, path: Path) -> Any:
 
 def preview(x: Tensor | tuple[str, ...], codec: Any) -> str:
     """Text and numbers as they are; images as a row of characters for each row of pixels; sound by its loudness."""
-    if codec.outer.name == "mulaw":
+    from pangen.codecs import Sound
+
+    if isinstance(codec.outer, Sound):
         return "\n".join(_envelope(clip, codec.outer.rate) for clip in x)
     if isinstance(x, tuple):
         return "\n".join(x) if codec.outer.lines else "\n\n".join(x)
@@ -182,10 +185,10 @@ def check_name(out: Path | None, endings: Sequence[str] = tuple(ENDINGS)) -> Non
 
 def check_fits(out: Path, found: Run) -> None:
     """Raise when a file of that name cannot hold what the run draws."""
-    from pangen.codecs import Text
+    from pangen.codecs import Sound, Text
 
     text, image = isinstance(found.codec.outer, Text), found.codec.outer.space.is_image
-    sound = found.codec.outer.name == "mulaw"
+    sound = isinstance(found.codec.outer, Sound)
     fits = {".png": not text, ".npy": not text, ".txt": text, ".wav": sound}
     if not fits[out.suffix]:
         kind = "text" if text else "images" if image else "sound" if sound else "vectors"
@@ -197,7 +200,9 @@ def check_fits(out: Path, found: Run) -> None:
 
 def write_examples(out: Path, x: Tensor | tuple[str, ...], found: Run) -> None:
     """Raw examples as the file's name says: a picture, an array, text or sound."""
-    if found.codec.outer.name == "mulaw":
+    from pangen.codecs import Sound
+
+    if isinstance(found.codec.outer, Sound):
         _write_sound(out, x, found.codec.outer.rate)
     elif isinstance(x, tuple):
         write_text(out, "\n".join(x) + "\n")

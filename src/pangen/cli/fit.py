@@ -109,6 +109,11 @@ def tell(out: Path, card: Mapping[str, Any], *, can_sample: bool) -> None:
         print(
             f"stopped at step {card['steps']} of {card['total_steps']}; add --resume to the command to go on."
         )
+    tell_next(out, can_sample=can_sample)
+
+
+def tell_next(out: Path, *, can_sample: bool) -> None:
+    """What a run can be used for."""
     if can_sample:
         print(f"next: pangen sample {out}")
     print(f"{'      ' if can_sample else 'next: '}pangen evaluate {out}")

@@ -16,6 +16,7 @@ from pangen.cli.examples import (
     check_fits,
     check_name,
     generator_of,
+    joined,
     labels_for,
     preview,
     read_example,
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         if out is not None:
             check_fits(out, found)
         ends = [_end(found, word, args.split, args.given) for word in (args.a, args.b)]
-        x = interpolate(found, ends[0].x, ends[1].x, args.n, _labels(ends))
+        x = interpolate(found, ends[0].x, ends[1].x, args.n, joined([end.y for end in ends]))
         if out is not None and out.suffix == ".png" and found.codec.outer.space.is_image:
             write_picture(out, grid(x, found.codec.outer.levels, columns=len(x)))
         elif out is not None:
@@ -102,9 +103,3 @@ def _end(found: Run, word: str, split: str, given: str | None) -> Found:
         raise PangenError(f"there is no example {word} in the {split} split, which has 0 to {len(part) - 1}.")
     x, y = part.take(torch.tensor([int(word)]), generator_of(split))
     return Found(x, labels_for(found, y, given, 1))
-
-
-def _labels(ends: list[Found]) -> Any:
-    import torch
-
-    return None if ends[0].y is None else torch.cat([end.y for end in ends])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pangen import __version__
 from pangen.cli import (
+    average,
     check,
     compare,
     complete,
@@ -31,7 +32,7 @@ from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError
 
 VERBS = (
-    models, data, fit, convert, sample, complete, translate, fill, forecast, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare, frontier,
+    models, data, fit, average, convert, sample, complete, translate, fill, forecast, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare, frontier,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pangen.cli.examples import add_examples, check_name, examples_for, write_array, write_picture
+from pangen.cli.examples import add_examples, check_name, examples_for, write_examples, write_picture
 from pangen.cli.options import add_data, add_json, add_machine, limit_threads, whole
 from pangen.cli.output import print_json
 from pangen.errors import PangenError
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         again = reconstruct(found, x, y)
         error = mean_squared_error(found, x, again)
         if out is not None and out.suffix == ".npy":
-            write_array(out, again)
+            write_examples(out, again, found)
         elif out is not None:
             shown = min(args.n, len(x))
             rows = [*x[:shown], *again[:shown]]

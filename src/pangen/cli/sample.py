@@ -24,7 +24,11 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("sample", help="draw samples from a run", epilog=EPILOG)
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
     parser.add_argument("-n", type=whole("-n", 1), metavar="N", help="how many (16; with a prompt 1)")
-    parser.add_argument("--prompt", metavar="TEXT", help="go on from this text, and show it as it is drawn")
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="go on from this text, and show it as it is drawn; or draw what it describes",
+    )
     add_length(parser)
     add_seed(parser, "the samples")
     parser.add_argument(
@@ -49,17 +53,34 @@ def run(args: argparse.Namespace) -> int:
         if out is not None:
             check_fits(out, found)
     told = {"given": args.given, "seed": args.seed or 0, **how}
-    if args.prompt is not None or args.length:
+    if args.prompt is not None and found.answers:
+        if args.given is not None:
+            raise PangenError("--prompt and --given both say what to draw; leave out one.")
+        told["given"] = args.prompt
+    elif args.prompt is not None or args.length:
         return _go_on(found, args, out, told)
     n = args.n or 16
     with redirect_stdout(sys.stderr):
         x = found.sample(n, **told)
+        _warn(found, x, told)
     if out is not None:
         write_examples(out, x, found)
         print(f"{n} samples: {out}")
     else:
         print(preview(x, found.codec))
     return 0
+
+
+def _warn(found: Run, x: Any, told: dict[str, Any]) -> None:
+    """Say what is wrong with samples, where the run knows how its data look."""
+    from pangen.training.looks import sample_alarms
+
+    looks, guidance = found.card.get("looks"), told.get("guidance", 1.0)
+    alarms = sample_alarms(x, looks, guidance=guidance) if looks else {}
+    if told["given"] is not None:
+        alarms.pop("alike", None)  # one class may be
+    for sentence in alarms.values():
+        print(f"warning: {sentence}")
 
 
 def _go_on(found: Run, args: argparse.Namespace, out: Path | None, told: dict[str, Any]) -> int:

@@ -11,9 +11,9 @@ import torch
 from pangen.codecs.codec import Codec, Encoded
 from pangen.codecs.images import Binary, Dequantise, Grid, Levels
 from pangen.codecs.learned import LearnedCodec, code_space, sort
-from pangen.codecs.pairs import CharacterPairs, Pairs, SubwordPairs
-from pangen.codecs.series import Quantise, Scale, Windows
-from pangen.codecs.sound import MuLaw
+from pangen.codecs.pairs import CharacterPairs, Pairs, SubwordPairs, captions
+from pangen.codecs.series import Columns, Quantise, Scale, Windows
+from pangen.codecs.sound import MuLaw, Sound, Waveform
 from pangen.codecs.subwords import Bytes, Subwords
 from pangen.codecs.text import Characters, Text
 from pangen.codecs.vectors import Standardise
@@ -39,8 +39,10 @@ CODECS: dict[str, type[Codec]] = {
         CharacterPairs,
         SubwordPairs,
         Scale,
+        Columns,
         Quantise,
         MuLaw,
+        Waveform,
         LearnedCodec,
     )
 }
@@ -151,10 +153,15 @@ def _labels(entry: Entry, data: Data, codec: type[Codec], conditional: bool | No
                 f"{entry.name} answers to texts and cannot do without: leave out 'unconditional'."
             )
         return {}
+    able = entry.captions if data.captioned else entry.conditional
     if conditional is None:
-        conditional = entry.conditional and bool(data.labels)
+        conditional = able and (data.captioned or bool(data.labels))
     if not conditional:
         return {}
+    if data.captioned:
+        if not able:
+            raise PangenError(f"{entry.name} cannot be conditioned on texts; leave out 'conditional'.")
+        return captions(data)
     if not entry.conditional:
         raise PangenError(f"{entry.name} cannot be conditioned on labels; leave out 'conditional'.")
     if not data.labels or data.train.y is None:
@@ -168,6 +175,7 @@ __all__ = [
     "Codec",
     "Encoded",
     "LearnedCodec",
+    "Sound",
     "Text",
     "Windows",
     "accepts",

@@ -35,6 +35,10 @@ class Codec(ABC):
     """Class names, when models behind this codec are conditional on the class; else empty."""
     label_counts: tuple[int, ...] = ()
     """How often each class occurs in the training split: p(y)."""
+    source: Codec | None = None
+    """How texts become tokens, when models behind this codec are conditional on texts; else None."""
+    examples: tuple[str, ...] = ()
+    """Some of these texts that the training split has."""
 
     name: ClassVar[str]
     kind: ClassVar[str] = "exact"
@@ -94,14 +98,19 @@ class Codec(ABC):
     @property
     def condition(self) -> Space | None:
         """The space of y, where models behind this codec are conditional."""
+        if self.source is not None:
+            return self.source.data_space
         return class_space(len(self.labels)) if self.labels else None
 
     def encode_condition(self, y: Any) -> Tensor | None:
         """Raw conditions, as `Split.y` holds them, to `(B, *condition.shape)`; None without condition."""
-        return y if self.labels else None
+        return self.source.told(y) if self.source is not None else y if self.labels else None
 
     def draw_conditions(self, n: int, generator: torch.Generator) -> Any:
         """`n` raw conditions, as often as the training data has them."""
+        if self.source is not None:
+            index = torch.randint(len(self.examples), (n,), generator=generator)
+            return tuple(self.examples[i] for i in index.tolist())
         return torch.multinomial(self.label_log_prior.exp(), n, replacement=True, generator=generator)
 
     @abstractmethod

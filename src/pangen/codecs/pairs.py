@@ -13,7 +13,7 @@ from torch import Tensor
 from pangen.codecs.codec import Codec, Encoded
 from pangen.codecs.subwords import BYTES, Subwords
 from pangen.codecs.text import Characters, Text
-from pangen.errors import PangenError
+from pangen.codecs.words import Words
 from pangen.rng import generator
 from pangen.space import Space
 
@@ -21,7 +21,27 @@ if TYPE_CHECKING:
     from pangen.data.dataset import Data
 
 DRAWN = 1000
-"""Sources of the training split that are kept, to draw from where none is given."""
+"""Texts of the training split that are kept, to draw from where none is given."""
+LEAST = 16
+"""Tokens that a text may have which describes an example, at least; at most twice those of the data."""
+
+
+def drawn(data: Data) -> tuple[str, ...]:
+    """Some of the texts that examples of the training split answer to."""
+    order = torch.randperm(len(data.train), generator=generator("cpu", "pairs"))[:DRAWN]
+    return data.train.take(order)[1]
+
+
+def captions(data: Data) -> dict[str, Any]:
+    """What a codec of other things than texts must know to let models be told the texts beside them."""
+    codec = Words.fit(replace(_sources(data), modality="text", alphabet=None, window=0))
+    return {"source": replace(codec, length=max(2 * codec.length, LEAST)), "examples": drawn(data)}
+
+
+def _sources(data: Data) -> Data:
+    """The texts that examples answer to, in the place of these."""
+    splits = {name: data.split(name) for name in ("train", "validation", "test")}
+    return replace(data, **{name: replace(split, x=split.y, redraw=False) for name, split in splits.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +52,6 @@ class Pairs(Codec):
     texts: ClassVar[type[Text]]
     """What codes either side."""
     target: Text
-    source: Text
-    examples: tuple[str, ...]
-    """Sources that the training split has."""
 
     @classmethod
     def applies(cls, data: Data) -> bool:
@@ -43,15 +60,8 @@ class Pairs(Codec):
     @classmethod
     def sides(cls, data: Data, **settings: Any) -> dict[str, Any]:
         """Both codecs, each fitted on its side, and the sources that are kept."""
-        sources = {
-            name: replace(data.split(name), x=data.split(name).y) for name in ("train", "validation", "test")
-        }
-        order = torch.randperm(len(data.train), generator=generator("cpu", "pairs"))[:DRAWN]
-        return {
-            "target": cls.texts.fit(data, **settings),
-            "source": cls.texts.fit(replace(data, **sources), **settings),
-            "examples": data.train.take(order)[1],
-        }
+        source = cls.texts.fit(_sources(data), **settings)
+        return {"target": cls.texts.fit(data, **settings), "source": source, "examples": drawn(data)}
 
     @property
     def outer(self) -> Codec:
@@ -61,29 +71,11 @@ class Pairs(Codec):
     def data_space(self) -> Space:
         return self.target.data_space
 
-    @property
-    def condition(self) -> Space:
-        return self.source.data_space
-
     def encode(self, raw: tuple[str, ...], *, generator: torch.Generator | None = None) -> Encoded:
         return self.target.encode(raw)
 
     def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[str, ...]:
         return self.target.decode(x)
-
-    def encode_condition(self, y: tuple[str, ...]) -> Tensor:
-        room = self.source.length - 1
-        for text in y:
-            if (count := len(self.source.tokens(text))) > room:
-                shown = text if len(text) <= 40 else text[:37] + "..."
-                raise PangenError(
-                    f"'{shown}' has {count} tokens and this run takes {room}; give it in parts."
-                )
-        return self.source.encode(y).x
-
-    def draw_conditions(self, n: int, generator: torch.Generator) -> tuple[str, ...]:
-        index = torch.randint(len(self.examples), (n,), generator=generator)
-        return tuple(self.examples[i] for i in index.tolist())
 
     def ready(self, raw: tuple[str, ...], device: torch.device | str) -> Callable[[Tensor], Tensor]:
         return self.target.ready(raw, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -37,34 +36,44 @@ class Windows(Codec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale(Windows):
-    """One column: x = (raw - mean) / std; the volume is -log std a step, so likelihoods are of the raw units."""
+class Columns(Windows):
+    """x = (raw - mean) / std of each column; the volume is -log std a step, so likelihoods are of the raw units."""
 
-    name: ClassVar[str] = "scale"
+    name: ClassVar[str] = "columns"
     shows: ClassVar = frozenset({"series", "real"})
-    mean: float
-    std: float
-
-    @classmethod
-    def applies(cls, data: Data) -> bool:
-        return super().applies(data) and data.shape[0] == 1
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
     def fit(cls, data: Data, **settings: Any) -> Self:
         values = each_column(data)
-        mean, std = float(values.mean()), float(values.std(correction=0))
-        return cls(mean=mean, std=std, window=data.window, **settings)
+        mean, std = values.mean(1), values.std(1, correction=0)
+        return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()), window=data.window, **settings)
 
     @property
     def data_space(self) -> Space:
-        return Space("real", (1, self.window))
+        return Space("real", (len(self.mean), self.window))
 
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
-        x = (raw.to(torch.get_default_dtype()) - self.mean) / self.std
-        return Encoded(x, x.new_full((len(x),), -math.log(self.std) * x.shape[2]))
+        raw = raw.to(torch.get_default_dtype())
+        mean, std = (raw.new_tensor(values)[:, None] for values in (self.mean, self.std))
+        x = (raw - mean) / std
+        return Encoded(x, (-std.log().sum() * x.shape[2]).expand(len(x)))
 
     def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        return (x * self.std + self.mean).float()
+        mean, std = (x.new_tensor(values)[:, None] for values in (self.mean, self.std))
+        return (x * std + mean).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Columns):
+    """Of a single column."""
+
+    name: ClassVar[str] = "scale"
+
+    @classmethod
+    def applies(cls, data: Data) -> bool:
+        return super().applies(data) and data.shape[0] == 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -43,21 +44,27 @@ def amplitude(level: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MuLaw(Codec):
-    """Each sample a token; clips that differ in length end in a token of their own, the last.
+class Sound(Codec):
+    """Levels of the mu-law, and where a clip ends, as whatever a model sees.
 
     Probabilities are of the levels, and of where a clip ends: bits a dimension are bits for each sample of
     8-bit mu-law sound, not of what it was recorded with.
     """
 
-    name: ClassVar[str] = "mulaw"
-    shows: ClassVar = frozenset({"sequence", "sound"})
     rate: int
     """Samples a second."""
     length: int
-    """Longest sequence in tokens, the end included."""
+    """Of the longest clip, its end included."""
     ends: bool
     """Whether clips differ in length."""
+
+    @abstractmethod
+    def shown(self, levels: Tensor) -> Tensor:
+        """Levels `(B, length)`, LEVELS behind a clip's end, as a model sees them."""
+
+    @abstractmethod
+    def levels_of(self, x: Tensor) -> Tensor:
+        """The inverse of `shown`, for any x."""
 
     @classmethod
     def applies(cls, data: Data) -> bool:
@@ -69,10 +76,6 @@ class MuLaw(Codec):
         longest = max(len(clip) for s in (data.train, data.validation, data.test) for clip in s.x)
         return cls(rate=data.rate, length=longest + ends, ends=ends, **settings)
 
-    @property
-    def data_space(self) -> Space:
-        return Space("tokens", (self.length,), LEVELS + self.ends, end=LEVELS if self.ends else None)
-
     def encode(self, raw: tuple[Tensor, ...], *, generator: torch.Generator | None = None) -> Encoded:
         room = self.length - self.ends
         for row, clip in enumerate(raw):
@@ -81,17 +84,17 @@ class MuLaw(Codec):
                     f"clip {row} has {len(clip)} samples and this codec was made for {'at most ' if self.ends else ''}"
                     f"{room}; cut it with --seconds {room / self.rate:g}."
                 )
-        return Encoded(self._padded(map(quantise, raw)), torch.zeros(len(raw)))
+        return Encoded(self.shown(self._padded(map(quantise, raw))), torch.zeros(len(raw)))
 
     def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
-        x = x.cpu()
-        lengths = (x == LEVELS).long().cumsum(1).eq(0).sum(1).tolist()
+        levels = self.levels_of(x.cpu())
+        lengths = (levels == LEVELS).long().cumsum(1).eq(0).sum(1).tolist()
         table = amplitude(torch.arange(LEVELS, dtype=torch.float64)).float()
-        return tuple(table[row[:n]] for row, n in zip(x, lengths, strict=True))
+        return tuple(table[row[:n]] for row, n in zip(levels, lengths, strict=True))
 
     def ready(self, raw: tuple[Tensor, ...], device: torch.device | str) -> Callable[[Tensor], Tensor]:
         levels = [quantise(clip).to(torch.uint8) for clip in raw]
-        return lambda index: self._padded(levels[i].long() for i in index.tolist()).to(device)
+        return lambda index: self.shown(self._padded(levels[i].long() for i in index.tolist())).to(device)
 
     def _padded(self, clips: Iterable[Tensor]) -> Tensor:
         whole = torch.empty(self.length, dtype=torch.long)  # so that all have room for the longest
@@ -100,3 +103,49 @@ class MuLaw(Codec):
     def dims(self, raw: tuple[Tensor, ...]) -> int:
         """Samples, and one for each modelled end of a clip."""
         return sum(map(len, raw)) + self.ends * len(raw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuLaw(Sound):
+    """Each sample a token; clips that differ in length end in a token of their own, the last."""
+
+    name: ClassVar[str] = "mulaw"
+    shows: ClassVar = frozenset({"sequence", "sound"})
+
+    @property
+    def data_space(self) -> Space:
+        return Space("tokens", (self.length,), LEVELS + self.ends, end=LEVELS if self.ends else None)
+
+    def shown(self, levels: Tensor) -> Tensor:
+        return levels
+
+    def levels_of(self, x: Tensor) -> Tensor:
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waveform(Sound):
+    """Each sample a real number, its level put on the grid from -1 to 1: a row `(1, length)`.
+
+    Clips that differ in length end in silence, and have a second channel, 1 while they last and then -1.
+    """
+
+    name: ClassVar[str] = "waveform"
+    shows: ClassVar = frozenset({"series", "sound"})
+
+    @property
+    def data_space(self) -> Space:
+        return Space("real", (1 + self.ends, self.length), LEVELS)
+
+    def shown(self, levels: Tensor) -> Tensor:
+        over = levels == LEVELS
+        wave = levels.where(~over, quantise(torch.zeros(()))) * (2 / MU) - 1
+        channels = [wave, 1 - 2 * over.to(wave)] if self.ends else [wave]
+        return torch.stack(channels, 1).to(torch.get_default_dtype())
+
+    def levels_of(self, x: Tensor) -> Tensor:
+        levels = ((x[:, 0] + 1) * (MU / 2)).round().clamp(0, MU).long()
+        if not self.ends:
+            return levels
+        lasting = torch.nn.functional.pad(x[:, 1].cumsum(1), (1, 0)).argmax(1)  # the likeliest step
+        return levels.where(torch.arange(self.length) < lasting[:, None], LEVELS)

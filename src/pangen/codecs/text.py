@@ -87,6 +87,17 @@ class Text(Codec):
             x[row, : len(found)] = torch.tensor(found, dtype=torch.long)
         return Encoded(x, self.log_volume(x))
 
+    def told(self, texts: tuple[str, ...]) -> Tensor:
+        """Tokens `(B, length)` of texts that a user gives."""
+        room = self.length - self.lines
+        for text in texts:
+            if (count := len(self.tokens(text))) > room:
+                shown = text if len(text) <= 40 else text[:37] + "..."
+                raise PangenError(
+                    f"'{shown}' has {count} tokens and this run takes {room}; shorten it, or give it in parts."
+                )
+        return self.encode(texts).x
+
     def log_volume(self, x: Tensor) -> Tensor:
         """Nats `(B,)` of what the tokens leave open."""
         return torch.zeros(len(x))

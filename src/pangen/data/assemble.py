@@ -24,7 +24,7 @@ class Examples:
 
     `x`: images uint8 `(N, C, H, W)`, values 0 to 255; vectors float32 `(N, D)`; text a tuple of
     strings; sound a tuple of float32 `(T,)`. `y`: labels, whole numbers or strings `(N,)`; a tuple of texts that
-    the texts x answer to; or None.
+    the examples answer to or that describe them; or None.
     """
 
     modality: Modality
@@ -181,9 +181,9 @@ def _columns(names: list[str]) -> str:
 
 
 def _rows(part: Split) -> list[Any]:
-    if isinstance(part.y, tuple):
-        return list(zip(part.x, part.y, strict=True))
     x = part.x
+    if isinstance(part.y, tuple) and isinstance(x, tuple):
+        return list(zip(x, part.y, strict=True))
     rows = x.flatten(1) if isinstance(x, torch.Tensor) else x
     return [bytes(row.numpy()) if isinstance(row, torch.Tensor) else row for row in rows]
 

@@ -39,7 +39,8 @@ class Split:
     """Raw examples and their conditions.
 
     `x`: images uint8 `(N, C, H, W)` in {0 .. levels - 1}; vectors float32 `(N, D)`; series
-    float32 `(N, columns, window)`; text a tuple of strings; sound a tuple of float32 `(T,)` in [-1, 1]. `y`: labels int64 `(N,)`, a tuple of texts that the texts x answer to, or None. With `redraw`, `x` holds grey values 0..255 and each
+    float32 `(N, columns, window)`; text a tuple of strings; sound a tuple of float32 `(T,)` in [-1, 1]. `y`: labels int64 `(N,)`, a tuple of texts that the examples answer to or that
+    describe them, or None. With `redraw`, `x` holds grey values 0..255 and each
     reading draws a binary image, a pixel being 1 with probability value / 255.
     """
 
@@ -83,6 +84,8 @@ class Data:
     """Grey levels of images; 0: real values. Text finds its vocabulary in its codec."""
     labels: tuple[str, ...] = ()
     """Names of the classes; empty for unlabelled data."""
+    meanings: Mapping[str, int] = field(default_factory=dict)
+    """Where examples have texts beside them: the class that each of these speaks of, where that is known."""
     truth: Truth | None = None
     alphabet: str | None = None
     """The characters a text can have, where that is known; None: any character may come."""
@@ -117,7 +120,19 @@ class Data:
     @property
     def pairs(self) -> bool:
         """Whether each text answers to another."""
-        return isinstance(self.train.y, tuple)
+        return self.modality == "text" and isinstance(self.train.y, tuple)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether each example, which is no text, has one beside it."""
+        return self.modality != "text" and isinstance(self.train.y, tuple)
+
+    def classes(self, y: Tensor | tuple[str, ...] | None) -> Tensor | None:
+        """The class of each condition `(N,)`: itself, or what a text speaks of; None where that is not known."""
+        if not isinstance(y, tuple):
+            return y
+        known = all(text in self.meanings for text in y)
+        return torch.tensor([self.meanings[text] for text in y]) if known else None
 
     @property
     def discrete(self) -> bool:

@@ -31,6 +31,9 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
         "models": [entry.name for entry in entries().values() if accepts(entry, data)],
     }
     parts = [part.x for part in splits.values()]
+    if data.captioned:
+        captions = [text for part in splits.values() for text in part.y]
+        facts["captions"] = f"{len(set(captions))} different ones, such as '{captions[0]}'"
     if data.modality == "text":
         facts |= _text_facts(data, parts)
     elif data.modality == "sound":

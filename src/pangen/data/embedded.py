@@ -8,18 +8,31 @@ import torch
 
 from pangen.data.dataset import Data, Split
 from pangen.data.pairs import TOYS, toy_data
+from pangen.rng import generator
 
 SPLIT = (1297, 200, 300)
 """Train, validation and test: fixed, in an order fixed by seed 0."""
 STACKS = (40_000, 1000, 10_000)
 """The same of `stacked-digits`."""
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CAPTIONS = (
+    "a {word}",
+    "the digit {digit}",
+    "the number {word}",
+    "a handwritten {word}",
+    "{word}",
+    "a picture of a {digit}",
+)
 THRESHOLD = 8
 """The level, of 0 to 16, from which a pixel of `digits-binary` is 1."""
 
 
 def embedded_data(name: str) -> Data:
-    """`digits`, `digits-binary`, `stacked-digits`, or pairs of texts that follow a rule."""
-    made = {"digits": digits, "digits-binary": digits_binary, "stacked-digits": stacked_digits}
+    """`digits`, what is made of them, or pairs of texts that follow a rule."""
+    made = {
+        "digits": digits, "digits-binary": digits_binary, "stacked-digits": stacked_digits,
+        "captioned-digits": captioned_digits,
+    }  # fmt: skip
     return toy_data(name) if name in TOYS else made[name]()
 
 
@@ -43,6 +56,22 @@ def digits_binary() -> Data:
         for name, split in (("train", grey.train), ("validation", grey.validation), ("test", grey.test))
     }
     return replace(grey, name="digits-binary", levels=2, **parts)
+
+
+def captioned_digits() -> Data:
+    """The digits, the same in each split, each with one of six captions, drawn by chance."""
+    grey = digits()
+    captions = [
+        [form.format(word=word, digit=digit) for form in CAPTIONS] for digit, word in enumerate(WORDS)
+    ]
+    parts = {}
+    for name in ("train", "validation", "test"):
+        split = grey.split(name)
+        drawn = torch.randint(len(CAPTIONS), (len(split),), generator=generator("cpu", "captions", name))
+        y = tuple(captions[c][i] for c, i in zip(split.y.tolist(), drawn.tolist(), strict=True))
+        parts[name] = replace(split, y=y)
+    meanings = {text: digit for digit, texts in enumerate(captions) for text in texts}
+    return replace(grey, name="captioned-digits", labels=(), meanings=meanings, **parts)
 
 
 def stacked_digits() -> Data:

@@ -1,4 +1,4 @@
-"""A folder of PNG and JPEG images, labelled and split by its subfolders where it has some."""
+"""A folder of PNG and JPEG images, labelled and split by its subfolders where it has some, or with captions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from pangen.data.assemble import Examples
 from pangen.data.folders import files_of, read_splits
+from pangen.data.text import read_characters
 from pangen.errors import PangenError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -48,11 +49,34 @@ def read_folder(
     every = [picture for pictures, _ in found.values() for picture in pictures]
     _check_sizes(every)
     colour = any(picture.pixels.ndim == 3 for picture in every)
+    texts = _captions([picture.path for picture in every])
     parts = {
-        split: Examples("image", _stack(pictures, colour), labels)
+        split: Examples(
+            "image", _stack(pictures, colour), tuple(texts[p.path] for p in pictures) if texts else labels
+        )
         for split, (pictures, labels) in found.items()
     }
-    return parts, _notes(every, tally, colour, len(files) - len(images))
+    return parts, _notes(every, tally, colour, len(files) - len(images) - len(texts))
+
+
+def _captions(images: list[Path]) -> dict[Path, str]:
+    """The text beside each image, in NAME.txt beside NAME.png; empty where there are none."""
+    written = [path for path in images if path.with_suffix(".txt").is_file()]
+    if not written:
+        return {}
+    bare = next((path for path in images if path not in set(written)), None)
+    if bare is not None:
+        raise PangenError(
+            f"{written[0]} has a caption beside it, {written[0].with_suffix('.txt').name}, and {bare} has none; "
+            "write one for each image, or move them away."
+        )
+    texts = {path: " ".join(read_characters(path.with_suffix(".txt")).split()) for path in images}
+    empty = next((path for path, text in texts.items() if not text), None)
+    if empty is not None:
+        raise PangenError(
+            f"{empty.with_suffix('.txt')} is empty; write a caption, or remove it and its image."
+        )
+    return texts
 
 
 def _read(path: Path, size: tuple[int, int] | None, skip_bad: bool, tally: _Tally) -> np.ndarray | None:

@@ -82,6 +82,12 @@ _KNOWN = (
     Known("digits", "images", "1797 handwritten digits 8x8, 17 grey levels, 10 classes", "embedded"),
     Known("digits-binary", "binary images", "digits, a pixel being 1 from level 8 of 16 on", "embedded"),
     Known("stacked-digits", "images", "three digits as the colours of an image 8x8: 1000 modes", "embedded"),
+    Known(
+        "captioned-digits",
+        "images",
+        "digits, each with one of 60 captions such as 'a three'",
+        "embedded",
+    ),
     Known("moons", "vectors", "two half circles under Gaussian noise 0.05", "known truth"),
     Known("gaussians8", "vectors", "8 Gaussians on a circle, slightly overlapping", "known truth"),
     Known("gaussians25", "vectors", "25 narrow Gaussians on a 5x5 grid", "known truth"),
@@ -126,6 +132,14 @@ _KNOWN = (
         "files",
         "cifar10_lossless_4k",
         (*(f"cifar10_batch_{i}.png" for i in range(4)), "labels.npy"),
+    ),
+    Known(
+        "olivetti-faces",
+        "images",
+        "faces of 40 people 64x64, ten of each, 280/40/80",
+        "files",
+        "olivetti_faces",
+        ("olivettifaces.mat",),
     ),
     *(
         Known(

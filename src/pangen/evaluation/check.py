@@ -59,7 +59,7 @@ class Subject:
         raw, y = pick(self.data.test, EXAMPLES)
         with precision("float64"):
             x = self.run.codec.encode(raw, generator=generator("cpu", "check", self.seed)).x
-        return x.to(self.run.model.device), None if not self.run.codec.labels else y
+        return x.to(self.run.model.device), self.run.codec.encode_condition(y)
 
     def bijection(self, dtype: Precision) -> tuple[Any, Tensor, Tensor | None]:
         """What maps x to z and back under a base density, in that precision; and x and labels for it."""

@@ -236,14 +236,19 @@ class Judge:
         }
 
     def _classification(self, x: Any, y: Any) -> dict[str, Any]:
-        if not self.data.labels:
+        if not self.data.labels and not self.data.meanings:
             return {"none": "the data has no labels"}
         if self.data.modality == "text":
             return {"none": "text is not classified"}
         if y is None:
             return {"none": "not conditional"}
+        y = self.data.classes(y)
+        if y is None:
+            return {"none": "the classes that its texts speak of are not known"}
         real = self.data.split(self.split).first(10_000).all(generator("cpu", "judge", "classify"))
-        right = synthetic_accuracy(flatten(self.data, x), y, flatten(self.data, real[0]), real[1])
+        right = synthetic_accuracy(
+            flatten(self.data, x), y, flatten(self.data, real[0]), self.data.classes(real[1])
+        )
         return _share(
             right, "accuracy", self.seed, classifier=CLASSIFIER, samples=len(x), tested_on=len(right)
         )
@@ -288,7 +293,7 @@ def pick(split: Split, n: int) -> Examples:
 def check_kind(run: Run, data: Data) -> None:
     """Raise when the data are of another kind than a run's own."""
     codec, name = run.codec.outer, run.entry.name
-    if run.answers and not data.pairs:
+    if run.answers and not (data.pairs or data.captioned):
         raise PangenError(f"this {name} answers to texts, and '{data.name}' has none beside its examples.")
     theirs = codec.raw_shape
     if not type(codec).applies(data) or (data.modality not in ("text", "sound") and theirs != data.shape):

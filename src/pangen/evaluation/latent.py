@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pangen.capabilities import HasPosterior
 from pangen.data.dataset import Data
-from pangen.evaluation.features import flatten
+from pangen.evaluation.features import coordinates, flatten
 from pangen.evaluation.intervals import mean_interval
 from pangen.evaluation.likelihood import Examples
 from pangen.evaluation.sharpness import sharpness
@@ -78,7 +78,8 @@ class Codes:
         for start, stop, draw in chunks(self.n, model.chunk, "cpu", "latent", self.seed):
             x, volume = run.codec.encode(self.examples.x[start:stop], generator=draw)
             x = x.to(model.device)
-            y = self.examples.y[start:stop].to(model.device) if run.codec.labels else None
+            y = run.codec.encode_condition(self.examples.y[start:stop]) if run.codec.condition else None
+            y = None if y is None else y.to(model.device)
             found.append(_Chunk(x, y, volume.cpu().double(), model.encode(x, y)))
         return found
 
@@ -108,7 +109,7 @@ def _round_trip(found: Codes, data: Data) -> dict[str, Any]:
         wrong = (again != tokens).flatten(1).double().mean(1)
         return {"error": found.mean(wrong, "error", unit="share of wrong tokens")}
     real, again = flatten(data, found.examples.x), values_of(found.run, data, again)
-    unit = "pixels in [0, 1]" if data.modality == "image" else "standardised coordinates"
+    unit = "pixels in [0, 1]" if data.modality == "image" else coordinates(data)
     squares = ((again - real) ** 2).mean(1)
     fields = {"error": found.mean(squares, "error", unit=f"mean square, {unit}")}
     if data.modality == "image":
@@ -122,7 +123,7 @@ def values_of(run: Run, data: Data, x: Tensor) -> Tensor:
     space = run.codec.space
     if space.kind == "binary":
         return x.flatten(1).float()
-    if space.is_grid:
+    if space.is_grid and data.modality == "image":
         return (x.flatten(1).float() + 1) / 2
     return flatten(data, run.codec.decode(x))
 

@@ -1,4 +1,4 @@
-"""Residual convolutional networks for images of any size, odd and non-square ones too.
+"""Residual convolutional networks for images of any size, odd and non-square ones too; a U-Net for rows as well.
 
 Sizes are halved rounding up and restored by interpolation to the size that was halved.
 """
@@ -6,6 +6,7 @@ Sizes are halved rounding up and restored by interpolation to the size that was 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +15,28 @@ from torch.nn.functional import interpolate, silu
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
 
+CONVOLUTION: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+"""By the number of sides: of rows `(C, L)` and of images `(C, H, W)`."""
+
 
 class ConvBlock(nn.Module):
-    """Pre-norm residual block of two 3x3 convolutions, told the condition `(B, condition)`."""
+    """Pre-norm residual block of two convolutions of size 3, told the condition `(B, condition)`."""
 
-    def __init__(self, inputs: int, outputs: int, condition: int = 0, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, condition: int = 0, *, sides: int = 2, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.norm1, self.conv1 = _norm(inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2, self.conv2 = _norm(outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        conv = CONVOLUTION[sides]
+        self.norm1, self.conv1 = _norm(inputs), conv(inputs, outputs, 3, padding=1)
+        self.norm2, self.conv2 = _norm(outputs), conv(outputs, outputs, 3, padding=1)
         self.condition = Linear(condition, outputs) if condition else None
         self.dropout = nn.Dropout(dropout)
-        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.skip = conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         h = self.conv1(silu(self.norm1(x)))
         if self.condition is not None:
-            h = h + self.condition(condition)[:, :, None, None]
+            h = h + self.condition(condition).view(*h.shape[:2], *[1] * (h.ndim - 2))
         return self.skip(x) + self.conv2(self.dropout(silu(self.norm2(h))))
 
 
@@ -60,7 +67,7 @@ class ConvEncoder(nn.Module):
         self, shape: tuple[int, ...], outputs: int, width: int, *, condition: int = 0, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        sizes, widths = _pyramid(shape, width)
+        sizes, widths = _pyramid(shape[1:], width)
         self.stem = nn.Conv2d(shape[0], widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             ConvBlock(a, b, condition, dropout=dropout)
@@ -83,7 +90,7 @@ class ConvDecoder(nn.Module):
         self, shape: tuple[int, ...], inputs: int, outputs: int, width: int, *, condition: int = 0
     ) -> None:
         super().__init__()
-        self.sizes, widths = _pyramid(shape, width)
+        self.sizes, widths = _pyramid(shape[1:], width)
         self.stem = Linear(inputs, widths[-1] * math.prod(self.sizes[-1]))
         self.blocks = nn.ModuleList(
             ConvBlock(a, b, condition)
@@ -101,43 +108,49 @@ class ConvDecoder(nn.Module):
 class UNet(nn.Module):
     """Encoder and decoder with a skip at every size (Ronneberger et al. 2015), output at zero first.
 
-    `(B, inputs, H, W)` and a condition `(B, condition)` to `(B, outputs, H, W)`.
+    `(B, inputs, *sides)`, one side or two, and a condition `(B, condition)` to `(B, outputs, *sides)`.
     """
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        sides: tuple[int, ...],
         inputs: int,
         outputs: int,
         width: int,
+        depth: int = 1,
         *,
         condition: int,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _, widths = _pyramid(shape, width)
-        self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
-        self.downward = nn.ModuleList(
-            ConvBlock(a, b, condition, dropout=dropout)
-            for a, b in zip([widths[0], *widths], widths, strict=False)
-        )
-        self.down = nn.ModuleList(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
-        self.middle = ConvBlock(widths[-1], widths[-1], condition, dropout=dropout)
+        conv = CONVOLUTION[len(sides)]
+
+        def blocks(a: int, b: int) -> nn.ModuleList:
+            widths = [a, *[b] * depth]
+            return nn.ModuleList(ConvBlock(*ends, condition, sides=len(sides)) for ends in pairwise(widths))
+
+        widths = _pyramid(sides, width)[1]
+        self.stem = conv(inputs, widths[0], 3, padding=1)
+        self.downward = nn.ModuleList(map(blocks, [widths[0], *widths[:-1]], widths))
+        self.down = nn.ModuleList(conv(w, w, 3, stride=2, padding=1) for w in widths[:-1])
+        self.middle = blocks(widths[-1], widths[-1])
         above = [*widths[1:], widths[-1]]
-        self.upward = nn.ModuleList(
-            ConvBlock(a + b, b, condition, dropout=dropout) for a, b in zip(above, widths, strict=True)
-        )
-        self.norm, self.head = _norm(widths[0]), zeroed(nn.Conv2d(widths[0], outputs, 3, padding=1))
+        self.upward = nn.ModuleList(blocks(a + b, b) for a, b in zip(above, widths, strict=True))
+        self.norm, self.head = _norm(widths[0]), zeroed(conv(widths[0], outputs, 3, padding=1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        def through(blocks: nn.ModuleList, h: Tensor) -> Tensor:
+            for block in blocks:
+                h = block(h, condition)
+            return h
+
         h, skips = self.stem(x), []
-        for i, block in enumerate(self.downward):
-            h = block(self.down[i - 1](h) if i else h, condition)
+        for i, blocks in enumerate(self.downward):
+            h = through(blocks, self.down[i - 1](h) if i else h)
             skips.append(h)
-        h = self.middle(h, condition)
-        for block, skip in zip(reversed(self.upward), reversed(skips), strict=True):
+        h = through(self.middle, h)
+        for blocks, skip in zip(reversed(self.upward), reversed(skips), strict=True):
             h = interpolate(h, size=skip.shape[2:]) if h.shape[2:] != skip.shape[2:] else h
-            h = block(torch.cat([h, skip], 1), condition)
+            h = through(blocks, torch.cat([h, skip], 1))
         return self.head(silu(self.norm(h)))
 
 
@@ -148,9 +161,9 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def _pyramid(shape: tuple[int, ...], width: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sizes from full to about 4 x 4, and channels that double with each halving, up to fourfold."""
-    sizes = [(shape[1], shape[2])]
+def _pyramid(sides: tuple[int, ...], width: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Sizes from full to about 4 on each side, and channels that double with each halving, up to fourfold."""
+    sizes = [sides]
     while max(sizes[-1]) > 5 and min(sizes[-1]) > 1:
-        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+        sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))
     return sizes, [width * min(2**i, 4) for i in range(len(sizes))]

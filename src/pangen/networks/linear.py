@@ -42,14 +42,19 @@ class Linear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b of matrices; its gradients are such products too, and have gradients themselves."""
+    """x W^T + b of matrices; its derivatives, backward and forward, are such products too, and have their own."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+    def forward(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         # repeated rows without a copy would take a thousand times as long
         x, W = (a.contiguous() if 0 in a.stride() else a for a in (x, W))
-        ctx.save_for_backward(x, W)
         return torch.ops.mkldnn._linear_pointwise(x, W, b, "none", [], "")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+        ctx.save_for_forward(*inputs[:2])
+        ctx.set_materialize_grads(False)  # a direction that is not given is None
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -60,3 +65,10 @@ class _Product(torch.autograd.Function):
             linear(g.t(), x.t()) if for_W else None,
             g.sum(0) if for_b else None,
         )
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor | None, dW: Tensor | None, db: Tensor | None) -> Tensor:
+        x, W = ctx.saved_tensors
+        parts = [linear(dx, W)] if dx is not None else []
+        parts += [linear(x, dW)] if dW is not None else []
+        return sum(parts) if db is None else sum(parts) + db.expand(len(x), -1)

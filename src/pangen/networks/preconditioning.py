@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pangen.networks.roles import Denoiser
+from pangen.networks.roles import Architecture, Denoiser
+from pangen.networks.rounding import rounded
 from pangen.space import Space
 
 Coefficients = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -44,10 +45,12 @@ class Preconditioned(nn.Module):
     (Karras et al. 2022, Eq. 7). `zero`: the network's output is 0 at first.
     """
 
-    def __init__(self, space: Space, width: int, coefficients: Coefficients, *, zero: bool = True) -> None:
+    def __init__(
+        self, space: Space, architecture: Architecture, coefficients: Coefficients, *, zero: bool = True
+    ) -> None:
         super().__init__()
-        self.coefficients, self.width = coefficients, width
-        self.net = Denoiser(space, width)
+        self.coefficients, self.architecture = coefficients, architecture
+        self.net = Denoiser(space, architecture)
         if not zero:
             self.net.net.head.reset_parameters()
         self.register_buffer("mean", torch.zeros(space.shape))
@@ -69,7 +72,8 @@ class Preconditioned(nn.Module):
         """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, all in data units of 1."""
         level = column(sigma, x)
         c_skip, c_out = self.coefficients(level)
-        out = self.net(x / (1 + level**2).sqrt(), sigma.log() / 4, y)
+        with rounded(x, self.training and self.architecture.precision == "bfloat16"):
+            out = self.net(x / (1 + level**2).sqrt(), sigma.log() / 4, y).to(x.dtype)
         return c_skip * x + c_out * out
 
 

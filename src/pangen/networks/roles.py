@@ -2,21 +2,26 @@
 
 Vectors, and images of fewer than 16 x 16 pixels, go through residual perceptrons `width` wide;
 larger images through convolutions with `width` / 16 channels at full size. An encoder and a decoder
-can be asked for a textbook's plain perceptron instead.
+can be asked for a textbook's plain perceptron instead, a denoiser for a Transformer.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from pangen.errors import PangenError
+from pangen.networks.conditions import TextEncoder
 from pangen.networks.conv import ConvDecoder, ConvEncoder, UNet
+from pangen.networks.dit import DiT
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import MLP, ConditionedMLP, ResidualMLP
+from pangen.networks.patches import Patches, even_patch, patch_for
+from pangen.networks.rounding import Precision
 from pangen.space import Space
 
 SMALL = 16
@@ -31,21 +36,27 @@ def convolutional(space: Space) -> bool:
 
 
 class Condition(nn.Module):
-    """Conditions as vectors `(B, width)`: class labels `y` `(B,)`, or vectors `y` `(B, d)`.
+    """Conditions as vectors `(B, width)`: class labels `y` `(B,)`, vectors `y` `(B, d)`, or texts `y` `(B, S)`.
 
-    The null condition is None, the class index `classes`, or a vector that holds NaN. A space without
-    condition has the null condition alone, which is then a learnt bias.
+    The null condition is None, the class index `classes`, a vector that holds NaN, or an empty text. A space
+    without condition has the null condition alone, which is then a learnt bias.
     """
 
     def __init__(self, space: Space, width: int) -> None:
         super().__init__()
-        self.null = space.classes
-        self.table = nn.Embedding(space.classes + 1, width)
+        self.space, self.null = space, space.classes
         self.embed: nn.Module | None = None
+        self.text: TextEncoder | None = None
+        if space.condition is not None and space.condition.kind == "tokens" and space.condition.shape:
+            self.text = TextEncoder(space.condition, width)
+            return
+        self.table = nn.Embedding(space.classes + 1, width)
         if space.condition is not None and space.condition.kind == "real":
             self.embed = MLP(space.condition.dims, width, width, 1)
 
     def forward(self, y: Tensor | None, n: int) -> Tensor:
+        if self.text is not None:
+            return self.text(self.space.no_condition(n, self.text.places.device) if y is None else y)
         if y is None:
             return self.table.weight[self.null].expand(n, -1)
         if self.embed is None:
@@ -133,29 +144,72 @@ class Decoder(nn.Module):
         return out.reshape(len(z), self.channels, *self.space.shape)
 
 
+Backbone = Literal["auto", "dit"]
+PLACES = 1024
+"""In the rows of a U-Net, at most, where no patch is asked for."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a denoiser is made of: `width` units, or `width` / 16 channels of a U-Net at full size.
+
+    `network`: auto is a residual perceptron for vectors and what is small, else a U-Net of one side or two;
+    dit is a Transformer over patches, for all. `patch`: side of the pieces of which the network makes one place.
+    `depth`: blocks, in a U-Net at each size. 0: what the network and the space suggest. `precision`: of
+    the factors of products in training, which weights do not depend on.
+    """
+
+    width: int
+    network: Backbone = "auto"
+    patch: int = 0
+    depth: int = 0
+    precision: Precision = "full"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those on which weights depend, by name."""
+        return {"width": self.width, "network": self.network, "patch": self.patch, "depth": self.depth}
+
+    def patches(self, shape: tuple[int, ...]) -> Patches | None:
+        """How examples are cut up; None: a perceptron sees them whole."""
+        if self.network == "dit":
+            return Patches(shape, self.patch or even_patch(shape))
+        if len(shape) > 1 and max(shape[1:]) >= SMALL:
+            usual = patch_for(shape, PLACES) if len(shape) == 2 else 1
+            return Patches(shape, self.patch or usual)
+        if self.patch:
+            raise PangenError(
+                f"model.patch = {self.patch} cuts up images and rows, and a perceptron sees these {math.prod(shape)} "
+                "numbers whole: leave it out, or add model.network = dit."
+            )
+        return None
+
+
 class Denoiser(nn.Module):
     """Noisy examples `(B, *shape)`, a noise level `(B,)` and labels to `(B, *shape)`, zero at first.
 
     The noise level is any number of order one that grows with the noise.
     """
 
-    def __init__(self, space: Space, width: int, *, depth: int = 4, dropout: float = 0.0) -> None:
+    def __init__(self, space: Space, architecture: Architecture) -> None:
         super().__init__()
-        self.space = space
+        width, depth = architecture.width, architecture.depth
         self.condition = Condition(space, width)
         self.level = nn.Sequential(Fourier(32), Linear(32, width), nn.SiLU(), Linear(width, width))
-        if convolutional(space):
-            channels = space.shape[0]
-            self.net = UNet(space.shape, channels, channels, width // 16, condition=width, dropout=dropout)
+        self.patches = cut = architecture.patches(space.shape)
+        self.net: nn.Module
+        if cut is None:
+            self.net = ResidualMLP(space.dims, space.dims, width, depth or 4, condition=width, zero=True)
+        elif architecture.network == "dit":
+            self.net = DiT(cut.grid, cut.size, cut.size, width, depth or 6, condition=width)
         else:
-            self.net = ResidualMLP(
-                space.dims, space.dims, width, depth, condition=width, dropout=dropout, zero=True
-            )
+            self.net = UNet(cut.grid, cut.size, cut.size, max(width // 16, 1), depth or 1, condition=width)
 
     def forward(self, x: Tensor, level: Tensor, y: Tensor | None = None) -> Tensor:
         condition = nn.functional.silu(self.level(level) + self.condition(y, len(x)))
-        flat = x if isinstance(self.net, UNet) else x.flatten(1)
-        return self.net(flat, condition).view_as(x)
+        if self.patches is None:
+            return self.net(x.flatten(1), condition).view_as(x)
+        return self.patches.inverse(self.net(self.patches(x), condition))
 
 
 class Fourier(nn.Module):

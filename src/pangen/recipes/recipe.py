@@ -58,6 +58,9 @@ class Training:
     """Steps over which the rate rises linearly."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is validated and kept; 0: none."""
+    snapshots: int = 0
+    """How often, evenly spaced, two averages of the weights are kept, from which `pangen average` makes any other
+    when the training has ended; 0: never. Each is twice the size of the weights."""
     validations: int = 20
     """How often, evenly spaced, the validation split is scored."""
     validation_examples: int = 1000
@@ -70,7 +73,7 @@ class Training:
         checks = {
             "steps": self.steps >= 1, "batch": self.batch >= 1, "accumulate": self.accumulate >= 1,
             "lr": self.lr > 0, "ema": 0 <= self.ema < 1, "validations": self.validations >= 1,
-            "warmup": self.warmup >= 0, "patience": self.patience >= 0, "weight_decay": self.weight_decay >= 0,
+            "snapshots": self.snapshots >= 0, "warmup": self.warmup >= 0, "patience": self.patience >= 0, "weight_decay": self.weight_decay >= 0,
             "final": 0 <= self.final <= 1, "clip": self.clip is None or self.clip > 0, "budget": self.budget is None or self.budget > 0,
             "betas": all(0 <= b < 1 for b in self.betas),
         }  # fmt: skip

@@ -1,5 +1,6 @@
 """What a trained run is good for, each task written against a capability."""
 
+from pangen.tasks.average import average
 from pangen.tasks.convert import convert
 from pangen.tasks.fill import fill
 from pangen.tasks.forecast import forecast, score_forecasts
@@ -8,6 +9,7 @@ from pangen.tasks.text import complete, stream
 from pangen.tasks.translate import translate
 
 __all__ = [
+    "average",
     "complete",
     "convert",
     "decode",

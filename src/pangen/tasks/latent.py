@@ -9,24 +9,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pangen.capabilities import HasLatent
-from pangen.codecs import LearnedCodec, Text
+from pangen.codecs import LearnedCodec, Sound, Text
 from pangen.errors import PangenError
 from pangen.precision import precision
 from pangen.rng import chunks, whole
 from pangen.run import Run, as_run
 from pangen.space import Space
 
-Labels = int | str | Sequence[int] | Tensor | None
-"""Of a run that was trained with labels: a class name or index for all examples, or an index for each."""
+Labels = int | str | Sequence[int] | Sequence[str] | Tensor | None
+"""Of a run that was trained with labels: a class name or index for all examples, or an index for each; with texts
+beside its examples: a text for all, or one for each."""
 
 
 def encode(run: Run | str | Path, raw: Any, y: Labels = None) -> Tensor:
     """The codes `(N, *latent_space.shape)` of raw examples, means where the run has a distribution of them."""
     run = with_codes(run)
     raw = examples_of(run, raw)
-    y = labels_of(run, y, len(raw))
+    y = run.codec.encode_condition(labels_of(run, y, len(raw)))
     model, parts = run.model, []
     with run.computing(), torch.no_grad():
         for start, stop, noise in chunks(len(raw), model.chunk, "cpu", "encode"):
@@ -42,7 +44,7 @@ def decode(run: Run | str | Path, z: Any, y: Labels = None) -> Any:
     """Raw examples from codes: the mean of x given z, as the data's own units and levels have it."""
     run = with_codes(run)
     z = codes_of(run, z)
-    y = labels_of(run, y, len(z))
+    y = run.codec.encode_condition(labels_of(run, y, len(z)))
     model, parts = run.model, []
     with run.computing(), torch.no_grad():
         for start in range(0, len(z), model.chunk):
@@ -59,8 +61,14 @@ def reconstruct(run: Run | str | Path, raw: Any, y: Labels = None) -> Any:
     return decode(run, encode(run, raw, y), y)
 
 
-def mean_squared_error(run: Run, raw: Tensor, again: Tensor) -> float:
-    """Of raw examples beside others, over all their values: pixels as shares of white, numbers in their own units."""
+def mean_squared_error(run: Run, raw: Any, again: Any) -> float:
+    """Of raw examples beside others, over all their values: pixels as shares of white, numbers in their own units.
+
+    Sound that has ended is silent.
+    """
+    if isinstance(run.codec.outer, Sound):
+        both = pad_sequence([*raw, *again], batch_first=True)
+        raw, again = both[: len(raw)], both[len(raw) :]
     unit = max(getattr(run.codec.outer, "levels", 0) - 1, 1)
     return float(((again.double() - raw.double()) / unit).square().mean())
 
@@ -86,7 +94,7 @@ def interpolate(run: Run | str | Path, a: Any, b: Any, n: int = 8, y: Labels = N
     with run.computing(), torch.no_grad():
         pair = [end.expand(n, *end.shape[1:]).to(device) for end in z]
         way = run.model.interpolate(*pair, t.to(torch.get_default_dtype()).to(device))
-    return decode(run, way, None if y is None else y[(t > 0.5).long()])
+    return decode(run, way, None if y is None else [y[late] for late in (t > 0.5).int().tolist()])
 
 
 def with_codes(run: Run | str | Path) -> Run:
@@ -103,8 +111,12 @@ def with_codes(run: Run | str | Path) -> Run:
     )
 
 
-def labels_of(run: Run, y: Labels, n: int) -> Tensor | None:
-    """Class indices `(n,)` for a run with labels, which it needs; None for one without."""
+def labels_of(run: Run, y: Labels, n: int) -> Tensor | tuple[str, ...] | None:
+    """Class indices `(n,)` for a run with labels, which it needs, and n texts for one with texts; None for one without."""
+    if run.answers and y is None:
+        raise PangenError(
+            f"this {run.entry.name} was trained with texts, and its codes need them: give one with --given, or y."
+        )
     if run.codec.labels and y is None:
         raise PangenError(
             f"this {run.entry.name} was trained with labels, and its codes need them: give one of "
@@ -122,6 +134,8 @@ def examples_of(run: Run, raw: Any) -> Any:
         if isinstance(raw, str) or not all(isinstance(text, str) for text in raw):
             raise PangenError(f"this {name} takes text: give a list of strings.")
         return tuple(raw)
+    if isinstance(codec, Sound):
+        return _clips(raw, name)
     space = codec.data_space
     x = _tensor(raw)
     if x.shape[1:] != space.shape or not len(x):
@@ -134,6 +148,14 @@ def examples_of(run: Run, raw: Any) -> Any:
     if not ((x >= 0) & (x < levels) & (x == x.round())).all():
         raise PangenError(f"this {name} takes pixels that are whole numbers 0 to {levels - 1}.")
     return x.to(torch.uint8)
+
+
+def _clips(raw: Any, name: str) -> tuple[Tensor, ...]:
+    """NaN stands behind a clip's end, as in an array of several."""
+    clips = tuple(clip[~clip.isnan()] for clip in map(_tensor, raw) if clip.dim() == 1)
+    if not clips or len(clips) < len(raw) or not all((clip.abs() <= 1).all() for clip in clips):
+        raise PangenError(f"this {name} takes clips (T,) of numbers from -1 to 1.")
+    return tuple(clip.float() for clip in clips)
 
 
 def codes_of(run: Run, z: Any) -> Tensor:
@@ -164,8 +186,10 @@ def _alone(run: Run, x: Any) -> Any:
         return (x,)
     if isinstance(x, tuple | list) and all(isinstance(text, str) for text in x):
         return x
-    x = _tensor(x)
-    x = x[None] if x.shape == run.codec.outer.data_space.shape else x
+    sound = isinstance(run.codec.outer, Sound)
+    x = x if isinstance(x, tuple | list) and sound else _tensor(x)
+    if not isinstance(x, tuple | list) and x.dim() == (1 if sound else len(run.codec.outer.data_space.shape)):
+        x = x[None]
     if len(x) != 1:
         raise PangenError(f"a way has one example at each end, not {len(x)}.")
     return x

@@ -26,10 +26,13 @@ from pangen.run import CARD, CHECKPOINT, CODEC, RECIPE, WEIGHTS, Run, check_prec
 from pangen.space import Batch, Progress
 from pangen.threads import threads, useful_threads
 from pangen.training.alarm import collapse_warnings, held_out_warnings
+from pangen.training.averages import save_snapshot
 from pangen.training.budget import measure
 from pangen.training.checkpoint import load_checkpoint, save_checkpoint
+from pangen.training.convergence import falling_warnings, lag_warnings
 from pangen.training.diagnose import first_not_finite
 from pangen.training.interrupt import stoppable
+from pangen.training.looks import Looks, drawn, looks_of, sample_alarms
 from pangen.training.loop import Best, State, start_state, train_step
 from pangen.training.monitor import alarms, gradient_norms, satisfied
 from pangen.training.record import Metrics, make_card
@@ -37,6 +40,8 @@ from pangen.training.selection import Score, validation_score
 from pangen.training.teacher import teach
 
 CHECKPOINT_SECONDS = 30.0
+LOOKING, SHORTEST = 0.1, 0.5
+"""Share of a training's seconds, or seconds, that samples to look at may take."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ def fit_recipe(
         torch.random.fork_rng(devices=devices),
         precision(recipe.dtype),
     ):  # the caller's random state is left alone
+        if path is None and recipe.training.snapshots:
+            raise PangenError("training.snapshots are kept in the run's folder: name one with `out`.")
         model = build_model(recipe, codec.space).to(device)  # refuses what it must before anything is written
         teach(model, codec, recipe.dtype)  # and so does this
         if path is not None:
@@ -116,6 +123,7 @@ class _Training:
         self, recipe: Recipe, data: Data, codec: Codec, train: Batches, path: Path | None, resume: bool
     ) -> None:
         self.codec, self.train, self.path, self.device = codec, train, path, torch.device(train.device)
+        self.data, self.measure = data, ""
         self.validation = Batches(data.validation, codec, recipe.training.batch, recipe.seed, self.device)
         if recipe.training.budget and not resume:
             settings = measure(recipe, codec, train, self.validation, self.device)
@@ -127,9 +135,13 @@ class _Training:
         if path:
             write_json(path / RECIPE, recipe.to_json())
         self.metrics, self.warnings, self.rise = Metrics(path, resume), [], 0.0
+        self.looks: Looks | None = None
         self.alarms = alarms(self.state.watched)
-        count, total = self.settings.validations, self.settings.steps
-        self.checks = {round(total * (i + 1) / count) for i in range(count)}
+        self.checks, self.moments = map(self.spread, (self.settings.validations, self.settings.snapshots))
+
+    def spread(self, count: int) -> set[int]:
+        """So many steps, evenly spaced, the last among them."""
+        return {round(self.settings.steps * (i + 1) / count) for i in range(count)}
 
     def start(self) -> State:
         return start_state(self.recipe, self.codec, self.train, self.device)
@@ -172,6 +184,8 @@ class _Training:
                 f"{error}{where and f', first {where}'}; the {kept}: lower training.lr or training.clip."
             ) from None
         state.seconds = time.perf_counter() - self.began
+        if self.path and state.step in self.moments:
+            save_snapshot(self.path, state.powers, state.model, state.step)
         if state.step in self.checks:
             numbers |= self.validate()
             if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
@@ -185,23 +199,28 @@ class _Training:
         seed_global(self.device, "step", self.recipe.seed, self.state.step)
         return self.train[self.state.step]
 
+    def score(self, model: GenerativeModel) -> Score:
+        """On the validation split, as training stands."""
+        progress, examples = Progress(self.state.step, self.settings.steps), self.settings.validation_examples
+        return validation_score(model, self.train, self.validation, progress, examples)
+
     def validate(self) -> dict[str, float]:
-        """Score the validation split, and keep the weights if they are the best so far."""
-        state = self.state
-        progress = Progress(state.step, self.settings.steps)
-        examples = self.settings.validation_examples
-        score = validation_score(state.judged, self.train, self.validation, progress, examples)
-        self.rise = score.value - state.best.score
-        if math.isfinite(score.value) and score.value < state.best.score:
+        """Score the validation split, and keep the weights if none before were better."""
+        state, score = self.state, self.score(self.state.judged)
+        self.rise, self.measure = score.value - state.best.score, score.name
+        least = min((value for _, value in state.scores if math.isfinite(value)), default=math.inf)
+        state.scores.append((state.step, score.value))
+        if math.isfinite(score.value) and score.value - score.resolution < least:
             weights = {k: v.detach().clone() for k, v in state.judged.state_dict().items()}
             state.best = Best(score.value, state.step, weights)
         watched = dict(score.facts)
         if isinstance(state.model, HasCritic):
-            watched |= self.watch(score, progress)
+            watched |= self.watch(score)
         return {f"validation {score.name}": score.value} | {f"watched {k}": v for k, v in watched.items()}
 
-    def watch(self, score: Score, progress: Progress) -> dict[str, float]:
+    def watch(self, score: Score) -> dict[str, float]:
         """The players' gradients; what goes wrong between them is noted when it begins."""
+        progress = Progress(self.state.step, self.settings.steps)
         norms = gradient_norms(self.state.model, self.batch(), progress)
         self.state.watched.append(
             {**score.facts, **norms, "score": score.value, "progress": progress.fraction}
@@ -220,16 +239,32 @@ class _Training:
         return done or satisfied(self.state.watched, self.settings.patience)
 
     def look_for_trouble(self, model: GenerativeModel) -> None:
-        """Set the likelihood of validation data against that of training data, and look at codes, at the end."""
-        examples = self.settings.validation_examples
+        """Look at likelihoods, codes, samples and the course of the scores, at the end."""
+        state, examples = self.state, self.settings.validation_examples
         self.warnings = [
             *held_out_warnings(model, self.train, self.validation, examples=examples, rise=self.rise),
             *collapse_warnings(model, self.validation, examples=examples),
             *self.alarms.values(),
+            *self.sample_warnings(model),
         ]
+        if self.ended and model.selection != "samples":
+            self.warnings += falling_warnings(state.scores, self.measure)
+            if state.average is not None:
+                self.warnings += lag_warnings(
+                    state.scores, lambda: self.score(state.model).value, self.measure
+                )
         if self.warnings:
             step, total = self.state.step, self.settings.steps
             self.metrics.write(step, total, self.state.seconds, {"warnings": self.warnings})
+
+    def sample_warnings(self, model: GenerativeModel) -> list[str]:
+        """What is wrong with samples, where these take no more than a tenth of the training."""
+        self.looks = looks_of(self.data)
+        run = Run(self.recipe, self.codec, model)
+        if self.looks is None or not run.entry.samples:
+            return []
+        x = drawn(run, max(LOOKING * self.state.seconds, SHORTEST))
+        return [] if x is None else list(sample_alarms(x, self.looks).values())
 
     def best_model(self) -> GenerativeModel:
         """The model with the best weights, thoroughly calibrated."""
@@ -253,5 +288,5 @@ class _Training:
         state = self.state
         return make_card(
             self.recipe, state.judged, outcome, seconds=state.seconds, steps=state.step, device=self.device,
-            best=state.best, warnings=self.warnings
+            best=state.best, warnings=self.warnings, looks=self.looks
         )  # fmt: skip

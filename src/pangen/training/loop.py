@@ -17,6 +17,7 @@ from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Recipe, Training, build_model
 from pangen.rng import seed_global
 from pangen.space import Batch, Progress
+from pangen.training.averages import Powers, average_weights, follow, start_powers
 from pangen.training.optimizers import make_optimizers, rate
 from pangen.training.teacher import teach
 
@@ -41,16 +42,21 @@ class State:
     optimizers: dict[str, torch.optim.Optimizer]
     average: GenerativeModel | None
     """The moving average of the model, where the recipe has one."""
+    powers: Powers = field(default_factory=dict)
+    """The averages that snapshots are taken of, where the recipe asks for some."""
     step: int = 0
     seconds: float = 0.0
     best: Best = field(default_factory=Best)
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    """The step and the score of each validation."""
     watched: list[dict[str, float]] = field(default_factory=list)
     """What each validation saw of players who learn from each other."""
 
     @classmethod
     def start(cls, model: GenerativeModel, settings: Training) -> State:
         average = copy.deepcopy(model).eval().requires_grad_(False) if settings.ema else None
-        return cls(model, make_optimizers(model.players(), settings), average)
+        powers = start_powers(model) if settings.snapshots else {}
+        return cls(model, make_optimizers(model.players(), settings), average, powers)
 
     @property
     def judged(self) -> GenerativeModel:
@@ -97,24 +103,14 @@ def train_step(state: State, batch: Batch, settings: Training) -> dict[str, floa
             if not math.isfinite(norm):
                 raise DivergedError(f"the gradient of the {player} became {norm} at step {state.step}")
         for group in state.optimizers[player].param_groups:
-            group["lr"] = rate(progress, settings)
+            group["lr"] = model.paces.get(player, 1.0) * rate(progress, settings)
         state.optimizers[player].step()
     model.after_step(progress)
     if state.average is not None:
         average_weights(state.average, model, settings.ema, state.step)
     state.step += 1
+    follow(state.powers, model, state.step)
     return log
-
-
-@torch.no_grad()
-def average_weights(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average with the warm-up (1 + t) / (10 + t); buffers are copied."""
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    theirs = list(model.parameters())
-    if theirs:
-        torch._foreach_lerp_([p.data for p in average.parameters()], [p.data for p in theirs], weight)
-    for mine, other in zip(average.buffers(), model.buffers(), strict=True):
-        mine.copy_(other)
 
 
 def _split(batch: Batch, pieces: int) -> list[Batch]:

@@ -48,6 +48,7 @@ def make_card(
     device: torch.device,
     best: Best | None = None,
     warnings: Sequence[str] = (),
+    looks: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What happened to a run, and what it ran on."""
     entry = get(recipe.model["name"])
@@ -62,6 +63,7 @@ def make_card(
         "seconds": round(seconds, 3),
         "best": {"step": best.step, "score": best.score} if best and best.weights else None,
         "warnings": list(warnings),
+        "looks": looks,
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(device),
         "threads": torch.get_num_threads(),

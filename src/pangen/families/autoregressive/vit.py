@@ -6,12 +6,10 @@ import math
 from typing import Any, ClassVar
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from pangen.errors import PangenError
 from pangen.families.autoregressive.classifier import Classifier
+from pangen.networks.patches import Patches, even_patch
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.settings import Count, Natural, Share
 from pangen.space import Space
@@ -46,25 +44,17 @@ class ViT(Classifier):
     ) -> None:
         super().__init__(space, features=width, smoothing=smoothing)
         check_heads(width, heads)
-        C, H, W = space.shape
-        if patch > max(H, W):
-            raise PangenError(
-                f"model.patch = {patch} is larger than an image of {H} x {W}; give at most {max(H, W)}."
-            )
-        self.patch = P = patch or math.isqrt(min(H, W))
-        self.rows, self.columns = math.ceil(H / P), math.ceil(W / P)
-        self.embed = nn.Linear(C * P * P, width)  # E of Eq. 1
+        self.cut = Patches(space.shape, patch or even_patch(space.shape))
+        self.embed = nn.Linear(self.cut.size, width)  # E of Eq. 1
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.position = nn.Parameter(0.02 * torch.randn(1 + self.rows * self.columns, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1 + math.prod(self.cut.grid), width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
         start(self.blocks, depth)
 
     def patches(self, x: Tensor) -> Tensor:
         """`(B, rows columns, C P P)`, row after row."""
-        P, (H, W) = self.patch, x.shape[2:]
-        x = pad(x, (0, self.columns * P - W, 0, self.rows * P - H))
-        return rearrange(x, "b c (i p) (j q) -> b (i j) (c p q)", p=P, q=P)
+        return self.cut(x).flatten(2).mT
 
     def features(self, x: Tensor) -> Tensor:
         h = self.embed(self.patches(self.pixels(x)))

@@ -1,16 +1,15 @@
 """Consistency model: from any point of a path between noise and data straight to its end.
 
-Song et al. 2023: the model, its sampling in several steps, and distillation, where one step of a
-trained diffusion model leads from the upper to the lower point of a pair. Without it, both points are
-the same example with the same noise: from scratch (Song and Dhariwal 2024), or from a diffusion
-model's weights (Geng et al. 2024). The distance is pseudo-Huber and the target the model itself, not
-an average of its past (Song and Dhariwal 2024, Sections 3.2 and 3.3).
+Song et al. 2023: the model, its sampling in several steps, and distillation, where the path is that of
+a trained diffusion model. Without it the path is a line from an example to noise: from scratch (Song and
+Dhariwal 2024), or from a diffusion model's weights (Geng et al. 2024). In discrete time f has to agree at
+two levels of a path, in continuous time it has no slope along it (Lu and Song 2024).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -20,11 +19,15 @@ from torch import Tensor
 from pangen.capabilities import HasDenoiser
 from pangen.errors import PangenError
 from pangen.families.consistency.boundary import TEACHERS, boundary, moved
-from pangen.families.consistency.distillation import Step, heun
-from pangen.families.consistency.levels import HIGHEST, LOWEST, METHODS
+from pangen.families.consistency.continuous import Continuous
+from pangen.families.consistency.discrete import DISCRETE
+from pangen.families.consistency.distillation import Teacher, seen
+from pangen.families.consistency.levels import HIGHEST, LOWEST
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
-from pangen.networks.preconditioning import Preconditioned, column
+from pangen.networks.preconditioning import Preconditioned
+from pangen.networks.roles import Architecture, Backbone
+from pangen.networks.rounding import Precision
 from pangen.samplers.diffusion import Multistep
 from pangen.samplers.noise import spaced
 from pangen.settings import Count, Natural, Share
@@ -36,10 +39,16 @@ class Consistency(GenerativeModel):
 
     Args:
         width: units of the network.
+        network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
+        patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
+        depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
+        precision: bfloat16 rounds the factors of the network's products in training.
         method: scratch, without a teacher; distil, along a teacher's path; tune, from its weights alone.
         teacher: folder of the run of a diffusion model; sampling does not need it.
-        target: what the network predicts: a narrow skip, or what a teacher's network does, v or velocity.
-        coarsest: intervals into which the path is cut when training starts; 0: as the method's paper.
+        target: what the network predicts: beside a narrow skip, or v or a velocity as a teacher's does; auto: narrow, or
+            v in continuous time.
+        time: discrete, between two noise levels, or continuous, by the derivative.
+        coarsest: intervals of discrete time when training starts; 0: as the method's paper.
         finest: the same when it ends; the number doubles at equal intervals of time.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
@@ -52,9 +61,14 @@ class Consistency(GenerativeModel):
         space: Space,
         *,
         width: Count = 128,
+        network: Backbone = "auto",
+        patch: Natural = 0,
+        depth: Natural = 0,
+        precision: Precision = "full",
         method: Literal["scratch", "distil", "tune"] = "scratch",
         teacher: str = "",
-        target: Literal["narrow", "v", "velocity"] = "narrow",
+        target: Literal["auto", "narrow", "v", "velocity"] = "auto",
+        time: Literal["discrete", "continuous"] = "discrete",
         coarsest: Natural = 0,
         finest: Natural = 0,
         unlabelled: Share = 0.1,
@@ -66,12 +80,22 @@ class Consistency(GenerativeModel):
                 if teacher
                 else f"the method {method} needs the run of a diffusion model: set model.teacher to its folder."
             )
-        self.method, self.teacher, self.target, self.unlabelled = method, teacher, target, unlabelled
-        self.pairs = METHODS[method].pairs
-        self.coarsest, self.finest = coarsest or METHODS[method].coarsest, finest or METHODS[method].finest
-        coefficients = partial(moved, TEACHERS[target]) if target in TEACHERS else boundary
-        self.net = Preconditioned(space, width, coefficients, zero=False)  # else all noise maps to the mean
-        self.along: Step | None = None
+        self.method, self.teacher, self.unlabelled = method, teacher, unlabelled
+        self.target = target if target != "auto" else "narrow" if time == "discrete" else "v"
+        cut = {k: v for k, v in {"coarsest": coarsest, "finest": finest}.items() if v}
+        if cut and time == "continuous":
+            raise PangenError(
+                f"continuous time is not cut: leave out {' and '.join(f'model.{k}' for k in cut)}."
+            )
+        if precision != "full" and time == "continuous":
+            raise PangenError(
+                "continuous time needs derivatives, which do not bear rounding: leave out model.precision."
+            )
+        self.objective = Continuous() if time == "continuous" else replace(DISCRETE[method], **cut)
+        coefficients = boundary if self.target == "narrow" else partial(moved, TEACHERS[self.target])
+        made = Architecture(width, network, patch, depth, precision)
+        self.net = Preconditioned(space, made, coefficients, zero=False)  # else all noise maps to the mean
+        self.taught: Teacher | None = None
 
     def initialize(self, batch: Batch) -> None:
         self.net.measure(batch.x)
@@ -80,23 +104,22 @@ class Consistency(GenerativeModel):
     def like(cls, teacher: GenerativeModel) -> dict[str, Any]:
         """Settings with which the network is that of a teacher; none where it cannot be."""
         net = getattr(teacher, "net", None)
-        for target, coefficients in TEACHERS.items():
-            if isinstance(net, Preconditioned) and net.coefficients is coefficients:
-                return {"width": net.width, "target": target}
-        return {}
+        known = [t for t, c in TEACHERS.items() if isinstance(net, Preconditioned) and net.coefficients is c]
+        return {**net.architecture.settings, "target": known[0]} if known else {}
 
     def learn_from(self, teacher: GenerativeModel) -> None:
         if not isinstance(teacher, HasDenoiser) or isinstance(teacher, Consistency):
             raise PangenError(f"{self.teacher} holds no diffusion model, which alone can teach this one.")
-        needed = self.like(teacher)
-        if needed == {"width": self.net.width, "target": self.target}:
+        needed, own = self.like(teacher), {**self.net.architecture.settings, "target": self.target}
+        if needed == own:
             self.net.load_state_dict(teacher.net.state_dict())
         elif self.method == "tune":
-            advice = " and ".join(f"model.{name} = {value}" for name, value in needed.items())
+            advice = " and ".join(f"model.{k} = {v}" for k, v in needed.items() if v != own[k])
             raise PangenError(
                 f"tuning starts from the weights of {self.teacher}, which do not fit: take {advice or 'model.method = distil'}."
             )
-        self.along = heun(teacher, self.net)
+        if self.method == "distil":
+            self.taught = seen(teacher, self.net)
 
     @property
     def sigma_min(self) -> float:
@@ -106,30 +129,13 @@ class Consistency(GenerativeModel):
     def sigma_max(self) -> float:
         return HIGHEST * float(self.net.scale)
 
-    def intervals(self, progress: Progress) -> int:
-        """N(k) - 1, Song and Dhariwal 2024, Section 3.4; q^a of Geng et al. 2024 with q = 2."""
-        stages = math.log2(self.finest / self.coarsest) + 1
-        return min(self.coarsest * 2 ** int(progress.fraction * stages), self.finest)
-
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         x0 = self.net.unit(batch.x)
-        lower, upper = self.pairs(self.intervals(progress), x0)
-        e, y = torch.randn_like(x0), hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
-        x = x0 + column(upper, x0) * e
-        with torch.no_grad():
-            distil = self.method == "distil"
-            below = self.below(x, upper, lower, y) if distil else x0 + column(lower, x0) * e
-            target = self.net(below, lower, y)
-        found = self.net(x, upper, y)
-        c = 0.00054 * math.sqrt(self.space.dims)
-        distance = ((found - target).square().flatten(1).sum(1) + c**2).sqrt() - c  # Eq. 8
-        return Loss((distance / (upper - lower)).mean())
-
-    def below(self, x: Tensor, upper: Tensor, lower: Tensor, y: Tensor | None) -> Tensor:
-        """The point at the lower level of the teacher's path."""
-        if self.along is None:
+        y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
+        if self.method == "distil" and self.taught is None:
             raise PangenError(f"distillation goes on only beside its teacher {self.teacher}.")
-        return self.along(x, upper, lower, y)
+        teacher = partial(self.taught, y=y) if self.taught else None
+        return Loss(self.objective(partial(self.net, y=y), x0, torch.randn_like(x0), teacher, progress))
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """The end of the path through `x` at `sigma`: an example, not a mean of examples."""

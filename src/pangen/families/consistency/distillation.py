@@ -1,4 +1,4 @@
-"""Consistency distillation: the lower point of a pair lies on a teacher's path (Song et al. 2023, Algorithm 2)."""
+"""What a teacher has to say: clean examples, and with them its path (Song et al. 2023, Algorithm 2)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from torch import Tensor
 from pangen.capabilities import HasDenoiser
 from pangen.networks.preconditioning import Preconditioned, column
 
-Step = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""x `(B, *shape)` at the upper level `(B,)`, the lower level and labels, to x at the lower level."""
+Estimate = Callable[[Tensor, Tensor], Tensor]
+"""x `(B, *shape)` and noise levels `(B,)`, in units of the student, to clean examples."""
+Teacher = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""The same of examples with labels."""
 
 
-def heun(teacher: HasDenoiser, net: Preconditioned) -> Step:
-    """One step of Heun's method along the probability flow of a teacher, in the units of `net` (Eq. 6).
+def seen(teacher: HasDenoiser, net: Preconditioned) -> Teacher:
+    """A teacher's estimate in the units of `net`; beyond the levels that it knows, that at the nearest one.
 
-    Beyond the levels that it knows a teacher says what it says at the nearest one. A function, so that
-    the teacher is no part of a module that has it, nor copied with it.
+    A function, so that the teacher is no part of a module that has it, nor copied with it.
     """
 
-    def slope(x: Tensor, sigma: Tensor, y: Tensor | None) -> Tensor:
+    def estimate(x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         level = (sigma * net.scale).clamp(teacher.sigma_min, teacher.sigma_max)
-        return (x - net.unit(teacher.denoise(net.data(x), level, y))) / column(sigma, x)
+        return net.unit(teacher.denoise(net.data(x), level, y))
 
-    def step(x: Tensor, upper: Tensor, lower: Tensor, y: Tensor | None = None) -> Tensor:
-        h, start = column(lower - upper, x), slope(x, upper, y)
-        return x + h * (start + slope(x + h * start, lower, y)) / 2
+    return estimate
 
-    return step
+
+def heun(teacher: Estimate, x: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
+    """x at the lower level, by one step of Heun's method along the teacher's path from the upper (Eq. 6)."""
+
+    def slope(x: Tensor, sigma: Tensor) -> Tensor:
+        return (x - teacher(x, sigma)) / column(sigma, x)
+
+    h, start = column(lower - upper, x), slope(x, upper)
+    return x + h * (start + slope(x + h * start, lower)) / 2

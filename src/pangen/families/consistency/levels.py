@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -54,19 +53,3 @@ def grid(N: int, x: Tensor) -> Tensor:
 def _neighbours(N: int, x: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
     sigmas = grid(N, x)
     return sigmas[i], sigmas[i + 1]
-
-
-@dataclass(frozen=True)
-class Method:
-    """How pairs are drawn, and N when training starts and when it ends."""
-
-    pairs: Pairs
-    coarsest: int
-    finest: int
-
-
-METHODS = {
-    "scratch": Method(log_normal_neighbours, 10, 160),
-    "distil": Method(uniform_neighbours, 18, 18),
-    "tune": Method(log_normal_gaps, 2, 256),
-}

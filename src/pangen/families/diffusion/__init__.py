@@ -2,7 +2,7 @@
 
 from pangen.entry import IMAGES, Entry
 
-CODECS = (*IMAGES, "standardise")
+CODECS = (*IMAGES, "standardise", "columns", "waveform")
 ABLE = ("log_prob", "latent", "denoiser")
 REASON = "exact up to the solver's tolerance in up to 8 dimensions, Hutchinson's estimate beyond"
 
@@ -19,6 +19,7 @@ MODELS = (
         ABLE,
         "50 steps",
         conditional=True,
+        captions=True,
         showcase=True,
     ),
     Entry(
@@ -33,6 +34,7 @@ MODELS = (
         ABLE,
         "18 steps, 35 passes",
         conditional=True,
+        captions=True,
     ),
     Entry(
         "score",
@@ -46,6 +48,7 @@ MODELS = (
         ABLE,
         "100 steps, 199 passes",
         conditional=True,
+        captions=True,
     ),
     Entry(
         "flow-matching",
@@ -59,6 +62,7 @@ MODELS = (
         ABLE,
         "18 steps, 35 passes",
         conditional=True,
+        captions=True,
     ),
     Entry(
         "masked-diffusion",
@@ -85,5 +89,6 @@ MODELS = (
         ABLE,
         "50 steps",
         conditional=True,
+        captions=True,
     ),
 )

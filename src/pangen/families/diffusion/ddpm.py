@@ -16,8 +16,10 @@ from torch import Tensor
 from pangen.families.diffusion.last_step import log_last
 from pangen.families.diffusion.weighted import Weighted
 from pangen.networks.preconditioning import predict_eps, predict_v, predict_x0
+from pangen.networks.roles import Architecture, Backbone
+from pangen.networks.rounding import Precision
 from pangen.samplers.noise import cosine, linear, posterior, sigmoid, spaced
-from pangen.settings import Count, Share
+from pangen.settings import Count, Natural, Share
 from pangen.space import LogProb, Space
 
 TARGETS = {"eps": predict_eps, "x0": predict_x0, "v": predict_v}
@@ -31,6 +33,10 @@ class DDPM(Weighted):
 
     Args:
         width: units of the network.
+        network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
+        patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
+        depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
+        precision: bfloat16 rounds the factors of the network's products in training.
         target: what the network predicts: the noise, the example, or v (Salimans and Ho 2022).
         schedule: how noise levels are distributed in training.
         chain: noise levels of the chain that is sampled and bounded.
@@ -44,6 +50,10 @@ class DDPM(Weighted):
         space: Space,
         *,
         width: Count = 128,
+        network: Backbone = "auto",
+        patch: Natural = 0,
+        depth: Natural = 0,
+        precision: Precision = "full",
         target: Literal["eps", "x0", "v"] = "v",
         schedule: Literal["linear", "cosine", "sigmoid"] = "cosine",
         chain: Count = 50,
@@ -51,7 +61,7 @@ class DDPM(Weighted):
     ) -> None:
         super().__init__(
             space,
-            width=width,
+            network=Architecture(width, network, patch, depth, precision),
             coefficients=TARGETS[target],
             schedule=SCHEDULES[schedule],
             ends=(0.01, 50.0),

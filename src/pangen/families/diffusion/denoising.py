@@ -16,6 +16,7 @@ from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.preconditioning import Coefficients, ErrorByLevel, Preconditioned, column
+from pangen.networks.roles import Architecture
 from pangen.samplers.choice import Name, Spaced, choose, spacing_of
 from pangen.samplers.coupling import Coupling, independent
 from pangen.samplers.denoise import Sampler, precise
@@ -37,13 +38,13 @@ class Denoising(GenerativeModel):
 
     Args:
         space: of the examples.
-        width: units of the network.
+        network: what it is made of.
         coefficients: what the network predicts.
         schedule: noise levels that rise with t, which is uniform in training.
         ends: the lowest and the highest level, in standard deviations of the data.
         unlabelled: share of labels hidden in training.
         usual: the sampler's name and settings where no others are asked for.
-        couple: the noise of a batch of examples and labels.
+        couple: which examples and noise are pairs.
     """
 
     selection = "loss"
@@ -54,7 +55,7 @@ class Denoising(GenerativeModel):
         self,
         space: Space,
         *,
-        width: int,
+        network: Architecture,
         coefficients: Coefficients,
         schedule: Schedule,
         ends: tuple[float, float],
@@ -64,7 +65,7 @@ class Denoising(GenerativeModel):
     ) -> None:
         super().__init__(space)
         self.schedule, self.couple, self.unlabelled, self.usual = schedule, couple, unlabelled, usual
-        self.net = Preconditioned(space, width, coefficients)
+        self.net = Preconditioned(space, network, coefficients)
         self.latent_space = Space("real", (space.dims,))
         self.error_by_level = ErrorByLevel(space.shape)
         for name, end in zip(("low", "high"), ends, strict=True):
@@ -86,9 +87,9 @@ class Denoising(GenerativeModel):
 
     def errors(self, batch: Batch, sigma: Tensor) -> Tensor:
         """What estimates from noise `sigma` `(B,)` are off by `(B, *shape)`, both in units of the data's scale."""
-        x0, level = self.net.unit(batch.x), column(sigma, batch.x)
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
-        error = self.net(x0 + level * self.couple(x0, batch.y), sigma, y) - x0
+        x0, e = self.couple(self.net.unit(batch.x), y)
+        error = self.net(x0 + column(sigma, x0) * e, sigma, y) - x0
         if self.training:
             self.error_by_level.update(error.detach(), sigma)
         return error

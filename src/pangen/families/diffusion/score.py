@@ -14,6 +14,8 @@ from torch import Tensor
 
 from pangen.families.diffusion.continuous import Continuous
 from pangen.networks.preconditioning import column, predict_v
+from pangen.networks.roles import Architecture, Backbone
+from pangen.networks.rounding import Precision
 from pangen.samplers.noise import Schedule, geometric, linear, linear_sub
 from pangen.settings import Count, Natural, Share
 from pangen.space import Space
@@ -28,6 +30,10 @@ class Score(Continuous):
 
     Args:
         width: units of the network.
+        network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
+        patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
+        depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
+        precision: bfloat16 rounds the factors of the network's products in training.
         sde: the process, which decides how noise levels are distributed: ve, vp or subvp.
         steps: noise levels of a sample, each but the last with a step of the predictor and one of the corrector.
         exact: dimensions up to which a likelihood's trace is computed, not estimated.
@@ -41,6 +47,10 @@ class Score(Continuous):
         space: Space,
         *,
         width: Count = 128,
+        network: Backbone = "auto",
+        patch: Natural = 0,
+        depth: Natural = 0,
+        precision: Precision = "full",
         sde: Literal["ve", "vp", "subvp"] = "vp",
         steps: Count = 100,
         exact: Natural = 8,
@@ -48,7 +58,7 @@ class Score(Continuous):
     ) -> None:
         super().__init__(
             space,
-            width=width,
+            network=Architecture(width, network, patch, depth, precision),
             exact=exact,
             coefficients=predict_v,
             weight=lambda level: level**-2,  # lambda |s - grad log p|^2 = |D - x0|^2 / sigma^2

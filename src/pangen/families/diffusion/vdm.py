@@ -17,6 +17,8 @@ from pangen.families.diffusion.denoising import Denoising, stratified
 from pangen.families.diffusion.last_step import log_last
 from pangen.networks.monotone import Monotone
 from pangen.networks.preconditioning import column, predict_v
+from pangen.networks.roles import Architecture, Backbone
+from pangen.networks.rounding import Precision
 from pangen.samplers.noise import geometric
 from pangen.settings import Count, Natural, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -39,6 +41,10 @@ class VDM(Denoising):
 
     Args:
         width: units of the network.
+        network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
+        patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
+        depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
+        precision: bfloat16 rounds the factors of the network's products in training.
         chain: steps T of the chain that is bounded; 0: infinitely many, for which training is.
         draws: of the time for the bound of an example, where there are infinitely many.
         steps: noise levels of a sample.
@@ -52,6 +58,10 @@ class VDM(Denoising):
         space: Space,
         *,
         width: Count = 128,
+        network: Backbone = "auto",
+        patch: Natural = 0,
+        depth: Natural = 0,
+        precision: Precision = "full",
         chain: Natural = 0,
         draws: Count = 50,
         steps: Count = 50,
@@ -59,7 +69,7 @@ class VDM(Denoising):
     ) -> None:
         super().__init__(
             space,
-            width=width,
+            network=Architecture(width, network, patch, depth, precision),
             coefficients=predict_v,
             schedule=Gamma(),
             ends=(0.01, 50.0),

@@ -27,6 +27,7 @@ MODELS = (
         "",
         ("log_prob", "latent", "posterior"),
         conditional=True,
+        captions=True,
         showcase=True,
     ),
     Entry(

@@ -85,8 +85,8 @@ class LatentModel(GenerativeModel):
     def log_joint(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
         """log p(x given z) + log p(z) `(k B,)`, at k codes for each of B examples: `z` `(k B, latent)`."""
         k = len(z) // len(x)
-        xs = x.repeat(k, *[1] * (x.dim() - 1))
-        return self.p(z, None if y is None else y.repeat(k)).log_prob(xs) + self.log_prior(z)
+        xs, ys = (None if v is None else v.repeat(k, *[1] * (v.dim() - 1)) for v in (x, y))
+        return self.p(z, ys).log_prob(xs) + self.log_prior(z)
 
 
 class OneLayer(LatentModel):
