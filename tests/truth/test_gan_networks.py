@@ -13,6 +13,7 @@ from pangen.families.adversarial.r3gan import R3GAN
 from pangen.networks.augment import FAR, Augment
 from pangen.networks.critic import Projection
 from pangen.networks.deconvolution import halvings, kernel
+from pangen.networks.fourier import RandomFourier
 from pangen.networks.unnormalised import Block, Resampled
 from pangen.space import Batch, Progress, Space, class_space
 
@@ -73,6 +74,17 @@ def test_an_unnormalised_block_is_the_identity_at_first_and_keeps_sizes_near():
     assert inside.square().mean().item() == pytest.approx(
         1 / 4, rel=0.35
     )  # depth^(-1/2) for each of two layers
+
+
+def test_waves_have_the_frequencies_asked_for_in_any_dimension():
+    """Angles of unit-variance x have standard deviation f sqrt(2), f in equal ratios."""
+    torch.manual_seed(0)
+    for dims in (2, 30):
+        angles = torch.randn(20_000, dims) @ RandomFourier(dims, 300, 3.0, 30.0).A
+        f = 3 * 10 ** torch.linspace(0, 1, 300)
+        # by chance a wave of two dimensions is off by about a half; the mean over 300 of squares by 6 %
+        assert (angles / f).square().mean().item() == pytest.approx(2.0, rel=0.2)
+        assert (angles[:, 150:] / f[150:]).std().item() == pytest.approx(2**0.5, rel=0.2)
 
 
 def test_resampling_keeps_a_constant_picture():
