@@ -1,7 +1,7 @@
 """Which modes of the data a generator finds, how often, and how sharply: mixtures in the plane, and 1000 stacked digits.
 
-    python benchmarks/gan_modes.py gaussians8 --steps 12000 --seeds 5
-    python benchmarks/gan_modes.py gaussians25 --steps 12000 --seeds 5
+    python benchmarks/gan_modes.py gaussians8 --steps 18000 --seeds 5
+    python benchmarks/gan_modes.py gaussians25 --steps 18000 --seeds 5
     python benchmarks/gan_modes.py stacked-digits --budget 20m --seeds 3
 
 In the plane a sample belongs to the nearest mode if it lies within 3 of its standard deviations. Recorded: modes found,
