@@ -68,8 +68,8 @@ def measured(data: Data, args: argparse.Namespace) -> dict[tuple[str, int], list
     steps: dict[str, list[int]] = {m: [] for m in args.methods}
     teachers, began = [], time.perf_counter()
     for seed in range(args.seeds):
-        name = f"consistency-{data.name}-{args.budget:.0f}s-{seed}"
-        teacher = trained("edm", data, f"{name}-teacher", budget=args.budget, seed=seed)
+        name = f"edm-{data.name}-{args.budget:.0f}s-{seed}"
+        teacher = trained("edm", data, name, budget=args.budget, seed=seed)
         teachers.append(distance(teacher, seed, sampler="heun", steps=18))
         for method in args.methods:
             run = student(teacher, method, data, name, args, seed)

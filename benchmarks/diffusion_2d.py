@@ -4,7 +4,8 @@
     python benchmarks/diffusion_2d.py --models edm --data moons --seeds 3 --budget 180 --set model.median=0.3
 
 10 000 samples against 10 000 fresh real ones in standardised data, 512 projections; by 18 steps of Heun's
-method and by the model's own sampler. 1 is the noise floor: two sets of real data.
+method and by the model's own sampler. 1 is the noise floor: two sets of real data. Run folders under `runs/` are
+kept, and serve `consistency.py` as teachers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from kept import trained
 from ledger import record
 from torch import Tensor
 
@@ -60,7 +62,9 @@ def measured(
     ratios: dict[str, list[float]] = {sampler: [] for sampler in HOW}
     regrets, steps, began = [], [], time.perf_counter()
     for seed in range(args.seeds):
-        run = pangen.fit(model, data, budget=args.budget, seed=seed, device="cpu", recipe=recipe)
+        changed = "".join(f"-{name.rpartition('.')[2]}={value}" for name, value in recipe.items())
+        out = f"{model}-{data.name}-{args.budget:.0f}s{changed}-{seed}"
+        run = trained(model, data, out, budget=args.budget, seed=seed, recipe=recipe)
         real = data.truth.sample(COUNT, torch.Generator().manual_seed(1000 + seed))
         for sampler, how in HOW.items():
             ratios[sampler].append(sliced_wasserstein(real, run.sample(COUNT, seed=seed, **how)) / floor)

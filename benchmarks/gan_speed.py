@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from ledger import record
-from timing import clock
+from timing import take_turns
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
@@ -44,12 +44,7 @@ def main() -> None:
     for mine, its in (("full", "full"), ("bfloat16", "bfloat16"), ("bfloat16", "full")):
         torch.manual_seed(0)
         began = time.perf_counter()
-        pair = (ours(mine, args.batch), textbook(its, args.batch))
-        for work in pair:
-            work()
-        times = [tuple(clock(work) for work in pair) for _ in range(args.pairs)]
-        ratios = [b / a for a, b in times]
-        a, b = (statistics.median(column) for column in zip(*times, strict=True))
+        ratios, a, b = take_turns(ours(mine, args.batch), textbook(its, args.batch), args.pairs)
         record(
             "gan_speed", ratios, model="dcgan", precision=mine, textbook=its, batch=args.batch, shape=[3, 64, 64],
             median=round(statistics.median(ratios), 3), ours_ms=round(1000 * a), theirs_ms=round(1000 * b),

@@ -32,7 +32,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from kept import trained
 from ledger import record
-from timing import clock
+from timing import clock, take_turns
 
 import pangen
 from pangen.cli.options import seconds
@@ -145,12 +145,8 @@ def speed(args: argparse.Namespace) -> None:
     """Interleaved training steps."""
     for precision in ("full", "bfloat16"):
         torch.manual_seed(0)
-        pair, began = (ours(precision), theirs(precision)), time.perf_counter()
-        for work in pair:
-            clock(work, 5)
-        times = [tuple(clock(work, args.turn) for work in pair) for _ in range(args.pairs)]
-        ratios = [b / a for a, b in times]
-        mine, its = (statistics.median(column) for column in zip(*times, strict=True))
+        began = time.perf_counter()
+        ratios, mine, its = take_turns(ours(precision), theirs(precision), args.pairs, args.turn)
         record(
             "gpt_text", ratios, task="speed", precision=precision, median=round(statistics.median(ratios), 3),
             ours_tokens_per_second=round(BATCH * LENGTH / mine), theirs_tokens_per_second=round(BATCH * LENGTH / its),

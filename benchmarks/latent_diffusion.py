@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from kept import trained
-from ledger import interval, record
+from ledger import record, verdict
 
 import pangen
 from pangen.cli.options import seconds
@@ -69,7 +68,7 @@ def main() -> None:
                 "latent_diffusion", numbers, metric=metric, model=name, data=args.data, budget=args.budget,
                 share=args.share, steps=steps, samples=judge.samples, seconds=time.perf_counter() - began,
             )  # fmt: skip
-    print(" ".join(verdict(metric, values[metric]) for metric in LESS + MORE))
+    print(" ".join(verdict(metric, values[metric], less=metric in LESS) for metric in LESS + MORE))
 
 
 def trained_runs(data: Data, seed: int, args: argparse.Namespace) -> dict[str, Run]:
@@ -93,16 +92,6 @@ def measured(judge: Judge, run: Run, seed: int, *, mean: bool = False) -> dict[s
         **{metric: fidelity[metric]["value"] for metric in ("frechet", "coverage")},
         "seconds per 1000 samples": cost["sample_seconds_per_1000"],
     }
-
-
-def verdict(metric: str, values: dict[str, Sequence[float]]) -> str:
-    """Who won; a difference within the intervals of the seeds is none, and one seed has no interval."""
-    sign = 1 if metric in LESS else -1
-    first, second = sorted(values, key=lambda name: sign * interval(values[name])[0])[:2]
-    (a, *ends), (b, *others) = interval(values[first]), interval(values[second])
-    apart = len(values[first]) > 1 and max(sign * e for e in ends) < min(sign * e for e in others)
-    told = f"{a:.3f} [{ends[0]:.3f}, {ends[1]:.3f}] against {b:.3f} [{others[0]:.3f}, {others[1]:.3f}]"
-    return f"{metric}: {first} {'wins' if apart else 'is first, not beyond the intervals,'} over {second}, {told}."
 
 
 if __name__ == "__main__":

@@ -16,14 +16,13 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from kept import trained
-from ledger import interval, record
+from ledger import record, verdict
 
 import pangen
 from pangen.cli.options import seconds
@@ -64,7 +63,7 @@ def main() -> None:
             record("latent_two_stage", values, metric=metric, seconds=time.perf_counter() - began, **facts)
             means.setdefault(metric, {})[model] = values
     for metric, values in means.items():
-        print(verdict(metric, values["vqvae + gpt"], values["vae"]))
+        print(verdict(metric, values, less=True))
 
 
 def two_stages(data: Data, seed: int, args: argparse.Namespace) -> list[Run]:
@@ -113,19 +112,6 @@ def samples(runs: list[Run], n: int, y: torch.Tensor | None, *, mean: bool) -> t
         ps = [first.model.p(z) for z in parts]
         noise = generator("cpu", "benchmark")
         return first.codec.decode(torch.cat([p.mean if mean else p.sample(noise) for p in ps]))
-
-
-def verdict(metric: str, two: Sequence[float], one: Sequence[float]) -> str:
-    """Who won; a difference within the intervals of the seeds is none, and one seed has no interval."""
-    (a, a_low, a_high), (b, b_low, b_high) = interval(two), interval(one)
-    which = (
-        "neither wins"
-        if len(two) < 2 or (a_low <= b_high and b_low <= a_high)
-        else "two stages win"
-        if a < b
-        else "the vae wins"
-    )
-    return f"{metric}: {which}, {a:.3f} [{a_low:.3f}, {a_high:.3f}] for two stages, {b:.3f} [{b_low:.3f}, {b_high:.3f}] for the vae."
 
 
 if __name__ == "__main__":

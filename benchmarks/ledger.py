@@ -9,7 +9,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,18 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, mean, mean
     half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
     return mean, mean - half, mean + half
+
+
+def verdict(metric: str, values: Mapping[str, Sequence[float]], *, less: bool) -> str:
+    """Who won among models, one value a seed: within the intervals of seeds nobody does, and one seed has none."""
+    sign = 1 if less else -1
+    first, second = sorted(values, key=lambda name: sign * interval(values[name])[0])[:2]
+    (a, *ends), (b, *others) = interval(values[first]), interval(values[second])
+    apart = min(len(values[first]), len(values[second])) > 1 and max(sign * e for e in ends) < min(
+        sign * e for e in others
+    )
+    told = f"{a:.3f} [{ends[0]:.3f}, {ends[1]:.3f}] against {b:.3f} [{others[0]:.3f}, {others[1]:.3f}]"
+    return f"{metric}: {first} {'wins' if apart else 'is first, not beyond the intervals,'} over {second}, {told}."
 
 
 def record(

@@ -20,10 +20,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from kept import trained
-from ledger import interval, record
+from ledger import record, verdict
 
 import pangen
 from pangen.cli.options import seconds
+from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.judge import Judge
 
 LESS = ("frechet", "near copies")
@@ -58,9 +59,8 @@ def main() -> None:
                 conditional=not args.unconditional, recipe=dict(args.set),
             )  # fmt: skip
             y = run.conditions(judge.samples, seed=seed)
-            start = time.perf_counter()
-            x = run.sample(judge.samples, y, seed=seed)
-            speed = judge.samples / (time.perf_counter() - start)
+            x, cost = sample_timed(run, judge.samples, y, seed=seed)
+            speed = 1000 / cost["sample_seconds_per_1000"]
             found.append(numbers(judge.measure(x, y)) | {"samples per second": speed})
             print(f"{model} seed {seed}:", {k: round(v, 4) for k, v in found[-1].items()}, flush=True)
             print("; ".join(run.card["warnings"]), flush=True)
@@ -76,7 +76,8 @@ def main() -> None:
             )
             means.setdefault(metric, {})[model] = values
     for metric, values in means.items():
-        print(verdict(metric, values))
+        if len(values) > 1:
+            print(verdict(metric, values, less=metric in LESS))
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
@@ -85,19 +86,6 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
     found |= {"near copies": row["near_copies"].get("value"), "sharpness": row["sharpness"].get("value")}
     found["train on synthetic"] = row["classification"].get("value")
     return {name: value for name, value in found.items() if value is not None}
-
-
-def verdict(metric: str, values: dict[str, list[float]]) -> str:
-    """Who won, and whether by more than seeds scatter."""
-    less = metric in LESS
-    order = sorted(values, key=lambda m: interval(values[m])[0], reverse=not less)
-    best, others = order[0], order[1:]
-    mean, low, high = interval(values[best])
-    tied = [m for m in others if (interval(values[m])[1] <= high if less else interval(values[m])[2] >= low)]
-    beside = f", within the intervals of {', '.join(tied)}" if tied else ""
-    return (
-        f"{metric}: {best} has the {'least' if less else 'most'}, {mean:.4g} [{low:.4g}, {high:.4g}]{beside}."
-    )
 
 
 if __name__ == "__main__":

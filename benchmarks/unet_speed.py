@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from ledger import record
-from timing import clock
+from timing import take_turns
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss, silu
 
@@ -76,12 +76,7 @@ def compare(
     torch.manual_seed(0)
     began = time.perf_counter()
     x = 2 * torch.rand(args.batch, *shape) - 1
-    pair = (our_step(x, args.width, mine), their_step(x, theirs(), its))
-    for work in pair:
-        work()
-    times = [tuple(clock(work) for work in pair) for _ in range(args.pairs)]
-    ratios = [b / a for a, b in times]
-    a, b = (statistics.median(column) for column in zip(*times, strict=True))
+    ratios, a, b = take_turns(our_step(x, args.width, mine), their_step(x, theirs(), its), args.pairs)
     record(
         "unet_speed", ratios, model="ddpm", precision=mine, other=name, its=its, batch=args.batch,
         shape=list(shape), parameters=size, off=round(off, 4), median=round(statistics.median(ratios), 3),

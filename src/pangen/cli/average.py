@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pangen.cli.fit import tell_next
-from pangen.cli.options import add_json, add_machine, limit_threads, positive
+from pangen.cli.options import add_json, add_machine, folder_beside, limit_threads, positive
 from pangen.cli.output import print_json, print_numbers
 
 
@@ -30,7 +30,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     path = Path(args.path)
-    out = Path(args.out) if args.out else path.with_name(f"{path.resolve().name}-average")
+    out = Path(args.out) if args.out else folder_beside(path, "average")
     limit_threads(args.threads)
     from pangen.api import average, load_run
 

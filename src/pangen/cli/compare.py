@@ -16,6 +16,7 @@ from pangen.cli.options import (
     data_options,
     default_folder,
     limit_threads,
+    listed,
     whole,
 )
 from pangen.cli.output import print_json, print_numbers
@@ -47,7 +48,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    models = [name.strip() for name in args.models.split(",") if name.strip()] if args.models else None
+    models = listed(args.models) if args.models else None
     if models and models != ["all"]:
         for name in models:
             get(name)

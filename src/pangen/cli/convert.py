@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pangen.cli.fit import EPILOG, check_resume, tell
-from pangen.cli.options import add_json, add_length, add_machine, add_seed, limit_threads
+from pangen.cli.options import add_json, add_length, add_machine, add_seed, folder_beside, limit_threads
 from pangen.cli.output import print_json
 from pangen.cli.parser import check_options, values
 from pangen.cli.progress import FitBar
@@ -40,7 +40,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     path = Path(args.path)
-    out = Path(args.out) if args.out else path.with_name(f"{path.resolve().name}-{args.to}")
+    out = Path(args.out) if args.out else folder_beside(path, args.to)
     check_options(args.parser, {name: None for name in args.extras if "." not in name})
     fields = values(args.extras)
     limit_threads(args.threads)

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pangen.cli.options import add_json, add_machine, add_seed, limit_threads, whole
+from pangen.cli.options import add_json, add_machine, add_seed, limit_threads, listed, whole
 from pangen.cli.output import print_json, print_numbers
 from pangen.cli.parser import values
 from pangen.cli.progress import CompareBar
@@ -46,7 +46,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     least_one = whole("--nfe", 1)
-    nfe = [least_one(text) for text in _list(args.nfe)]
+    nfe = [least_one(text) for text in listed(args.nfe)]
     guidance = values({"--guidance": args.guidance})["guidance"] if args.guidance else 1.0
     if not isinstance(guidance, int | float):
         raise PangenError(f"--guidance takes a number, such as 2, not '{args.guidance}'.")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr), CompareBar() as bar:
         result = frontier(
-            [load_run(path, device=args.device) for path in args.paths], nfe=nfe, samplers=_list(args.samplers),
+            [load_run(path, device=args.device) for path in args.paths], nfe=nfe, samplers=listed(args.samplers),
             out=out, guidance=guidance, samples=args.n, features=args.features, seed=args.seed or 0, report=bar,
         )  # fmt: skip
     if args.json:
@@ -84,7 +84,3 @@ def _tell(result: dict[str, Any], plot: Path) -> None:
         what = f"{one['run']}, {one['sampler']}" + (f" at {one['asked']}" if "asked" in one else "")
         print(f"left out: {what}: {one['why']}")
     print(f"plot: {plot}")
-
-
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

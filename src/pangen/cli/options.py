@@ -163,6 +163,16 @@ def default_folder(prefix: str, data: str) -> Path:
     return Path("runs") / f"{prefix}-{Path(data.removeprefix('latents:')).resolve().stem or 'data'}"
 
 
+def folder_beside(run: Path, ending: str) -> Path:
+    """Where what is made of a run goes if nothing else is asked for."""
+    return run.with_name(f"{run.resolve().name}-{ending}")
+
+
+def listed(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def check_writable(path: Path) -> None:
     """Raise before any work when a file cannot be written there."""
     if path.is_dir():
