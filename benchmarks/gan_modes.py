@@ -36,7 +36,7 @@ from pangen.evaluation.fidelity import frechet_distance
 
 PLANE, STACKED = 10_000, 25_600
 NARROW = {  # modes far narrower than what lies between: a quick critic, whose slope costs little at the end
-    "model.gamma": 1.0,
+    "model.channels": 32,
     "model.fade": 1e-4,
     "model.pace": 0.5,
     "training.lr": 4e-3,
@@ -48,7 +48,7 @@ NARROW = {  # modes far narrower than what lies between: a quick critic, whose s
 FIELDS: dict[str, dict[str, Any]] = {
     "gaussians8": {**NARROW, "model.pace": 0.2},  # with few modes the game is quick, and they come out narrow
     "gaussians25": NARROW,
-    "stacked-digits": {"model.width": 512},
+    "stacked-digits": {"model.noise": 64, "model.gamma": 3.0},
 }
 
 

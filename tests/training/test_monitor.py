@@ -19,6 +19,8 @@ from pangen.training.loop import State, train_step
 from pangen.training.monitor import (
     BY_HEART,
     COVERED,
+    ENERGY,
+    RESOLUTION,
     SURE,
     alarms,
     critic_facts,
@@ -104,6 +106,16 @@ def test_gradients_are_looked_at_without_a_step():
     assert not model.training
 
 
+@pytest.mark.parametrize("dims", [1, 2, 30])
+def test_the_resolution_is_the_spread_of_the_distance_between_equal_laws(dims):
+    generator = torch.Generator().manual_seed(dims)
+    draws = [torch.randn(2, 60, dims, generator=generator) for _ in range(300)]
+    found = [sample_facts(*pair) for pair in draws]
+    seen = torch.tensor([facts[ENERGY] for facts in found]).std()
+    told = torch.tensor([facts[RESOLUTION] for facts in found]).mean()
+    assert 0.8 < float(told / seen) < 1.25  # the spread of a spread of 300 is 4 % of it, and its tail is long
+
+
 # -- alarms -----------------------------------------------------------------------------------------
 
 HEALTHY = {
@@ -139,6 +151,7 @@ def test_a_healthy_training_raises_no_alarm():
         ("collapse", {"duplicates": 0.9}),
         ("overpowered", {"critic on training": SURE + 0.01, "critic on held-out": SURE}),
         ("by heart", {"critic on training": 0.9, "critic on held-out": 0.9 - 2 * BY_HEART}),
+        ("misled", {"critic on training": 0.3, "critic on held-out": 0.3, "two-sample accuracy": 0.9}),
         ("still", {"gradient of the generator": 0.0}),
     ],
 )

@@ -37,7 +37,7 @@ def test_the_classical_list_of_layers():
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 20), (1, 5, 7), (2, 4, 4), (1, 1, 9)])
 @pytest.mark.parametrize("family", [DCGAN, R3GAN])
 def test_images_of_any_size(family, shape):
-    gan = family(Space("real", shape, levels=4), **{"channels" if family is DCGAN else "width": 32})
+    gan = family(Space("real", shape, levels=4), channels=32)
     x = gan.generate(gan.draw(3))
     assert x.shape == (3, *shape)
     assert gan.critic(x).shape == (3,)
@@ -109,7 +109,7 @@ def test_a_projection_scores_the_match_of_label_and_features():
 def test_a_generator_knows_its_label_and_its_critic_asks_for_it():
     torch.manual_seed(0)
     space = Space("real", (3, 8, 8), levels=17, condition=class_space(4))
-    for gan in (R3GAN(space, width=32), DCGAN(space, channels=8), GAN(space, width=32, told="projection")):
+    for gan in (R3GAN(space, channels=16), DCGAN(space, channels=8), GAN(space, width=32, told="projection")):
         z = gan.draw(2).expand(2, -1)[:1].repeat(2, 1)
         a, b = gan.eval().generate(z, torch.tensor([0, 1]))
         assert not torch.allclose(a, b)

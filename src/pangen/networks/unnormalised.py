@@ -18,6 +18,10 @@ from pangen.networks.fourier import RandomFourier
 from pangen.networks.linear import Linear
 from pangen.space import Space
 
+FEWEST = 8
+"""Channels of images at any size, where there are as many."""
+UNITS = 2
+"""Units of a network of vectors over `channels`."""
 GROUP = 16
 """Channels of a group of a grouped convolution."""
 STAGES = 2
@@ -103,19 +107,20 @@ class UnnormalisedGenerator(nn.Module):
     Those of vectors pass through waves first: modes lie apart, and the way between two has to be short.
     """
 
-    def __init__(self, space: Space, noise: int, width: int, blocks: int) -> None:
+    def __init__(self, space: Space, noise: int, channels: int, blocks: int) -> None:
         super().__init__()
         self.shape = space.shape
         self.labelled = Labelled(space, noise)
         inputs = self.labelled.outputs
         if space.is_image:
-            sides, widths = stages(space, width)
+            sides, widths = stages(space, channels)
             layers: list[nn.Module] = [Grown(inputs, widths[-1], sides[-1])]
             for i in reversed(range(len(sides))):
                 layers += _blocks(widths[i], blocks, len(sides))
                 layers += [Resampled(widths[i], widths[i - 1], sides[i - 1])] if i else []
             head: nn.Module = nn.Conv2d(widths[0], space.shape[0], 1)
         else:
+            width = UNITS * channels
             layers = _perceptron(inputs, width, STAGES * blocks, CODES)
             head = Linear(width, space.dims)
         self.net = nn.Sequential(*layers, scaled(head, 1.0))
@@ -130,11 +135,11 @@ class UnnormalisedCritic(nn.Module):
     Vectors pass through waves first: a perceptron alone is slow to see what lies close together.
     """
 
-    def __init__(self, space: Space, width: int, blocks: int) -> None:
+    def __init__(self, space: Space, channels: int, blocks: int) -> None:
         super().__init__()
         self.binary = space.kind == "binary"
         if space.is_image:
-            sides, widths = stages(space, width)
+            sides, widths = stages(space, channels)
             layers: list[nn.Module] = [scaled(nn.Conv2d(space.shape[0], widths[0], 1), 1.0)]
             for i, side in enumerate(sides):
                 layers += [Resampled(widths[i - 1], widths[i], side)] if i else []
@@ -143,6 +148,7 @@ class UnnormalisedCritic(nn.Module):
             end = nn.Conv2d(width, width, sides[-1], groups=width, bias=False)  # one sum for each channel
             layers += [scaled(end, 1.0)]
         else:
+            width = UNITS * channels
             layers = [nn.Flatten(), *_perceptron(space.dims, width, STAGES * blocks, EXAMPLES)]
         self.net, self.head = nn.Sequential(*layers, nn.Flatten()), Projection(space, width, bias=False)
 
@@ -163,7 +169,7 @@ def _perceptron(inputs: int, width: int, depth: int, frequencies: tuple[float, f
     return layers
 
 
-def stages(space: Space, width: int) -> tuple[list[Side], list[int]]:
-    """Sizes and channels, full size first; each halving doubles the channels, up to fourfold."""
+def stages(space: Space, channels: int) -> tuple[list[Side], list[int]]:
+    """Sizes, full size first, and their channels: `channels` at the smallest, and half as many at each above it."""
     sides = halvings(space.shape)
-    return sides, [max(width // 16, 1) * min(2**i, 4) for i in range(len(sides))]
+    return sides, [max(channels // 2**i, min(FEWEST, channels)) for i in reversed(range(len(sides)))]

@@ -28,6 +28,8 @@ SURE = 0.98
 """Overpowering: of pairs of an example and a sample the critic ranks so many rightly."""
 BY_HEART = 0.2
 """So many more with training examples than with held-out ones."""
+MISLED, TOLD = 0.4, 0.8
+"""It ranks fewer pairs rightly than this, of samples that the two-sample test knows better than that."""
 STILL = 1e-6
 """Gradient of the generator, relative to the largest seen, that moves nothing."""
 SWINGS, FAR = 3, 3.0
@@ -41,7 +43,7 @@ EQUAL = 0.02
 
 Facts = dict[str, float]
 ENERGY, RESOLUTION = "energy distance", "resolution of the energy distance"
-"""The fact that decides which weights are kept, and what it is of equal laws before its bias is taken off."""
+"""The fact that decides which weights are kept, and its standard deviation between equal laws."""
 
 
 def sample_facts(real: Tensor, fake: Tensor) -> Facts:
@@ -56,7 +58,7 @@ def sample_facts(real: Tensor, fake: Tensor) -> Facts:
     """
     within, among, between = torch.cdist(real, real), torch.cdist(fake, fake), torch.cdist(real, fake)
     energy = 2 * between.mean() - sum(d.sum() / (len(d) * max(len(d) - 1, 1)) for d in (within, among))
-    resolution = 2 * within.mean() / len(real)
+    resolution = null_spread(within)
     spread = among.square().mean() / within.square().mean().clamp(min=1e-12)
     for distances in (within, among):
         distances.fill_diagonal_(torch.inf)
@@ -67,13 +69,28 @@ def sample_facts(real: Tensor, fake: Tensor) -> Facts:
     right = _smaller(nearest_real, between.min(1).values) + _smaller(nearest_fake, between.min(0).values)
     return {
         ENERGY: float(energy),
-        RESOLUTION: float(resolution),
+        RESOLUTION: resolution,
         "coverage": _share(between.min(1).values <= radius_real),
         "recall": _share((between <= radius_fake).any(1)),
         "duplicates": max(_share(nearest_fake <= same) - _share(nearest_real <= same), 0.0),
         "spread": float(spread),
         "two-sample accuracy": right / 2,
     }
+
+
+def null_spread(within: Tensor) -> float:
+    """Standard deviation of the energy distance of N and N examples of one law, given N of them by their distances `(N, N)`.
+
+    It is the sum of (2 / N) l_i chi^2_i over the eigenvalues of the centred distance (Gretton et al. 2012, Theorem 12,
+    whose kernel it is), and their squares sum to that function's mean square.
+    """
+    n = len(within)
+    if n < 3:
+        return 0.0
+    others = within.sum(1, keepdim=True) / (n - 1)
+    centred = within - others - others.T + others.mean()
+    square = (centred.square().sum() - centred.diagonal().square().sum()) / (n * (n - 1))
+    return float(2 / n * (2 * square).sqrt())
 
 
 def critic_facts(model: HasCritic, train: Batch, held_out: Batch, fake: Tensor) -> Facts:
@@ -122,6 +139,12 @@ def alarms(checks: Sequence[Mapping[str, float]]) -> dict[str, str]:
         found["by heart"] = (
             f"the critic knows training examples by heart: it tells {now['critic on training']:.1%} of them from samples, "
             f"and {now['critic on held-out']:.1%} of held-out ones: set model.augment to adaptive, or take more data."
+        )
+    if all(c.get("critic on held-out", 0.5) < MISLED and c["two-sample accuracy"] > TOLD for c in last):
+        found["misled"] = (
+            f"the critic is misled: it takes samples for likelier than {1 - now['critic on held-out']:.0%} of held-out "
+            f"examples, though {now['two-sample accuracy']:.0%} are told apart by their neighbours: what it learns from is "
+            "not the data; look for a shift, a scale or a leak in what training shows it."
         )
     if "gradient of the generator" in now:
         most = max(c["gradient of the generator"] for c in checks)

@@ -19,7 +19,7 @@ class R3GAN(Adversarial):
     """The relativistic game with R1 and R2, on networks without normalisation.
 
     Args:
-        width: units between blocks; images have a sixteenth as many channels at full size.
+        channels: of images at the smallest size, and half as many at each size above; vectors have twice as many units.
         blocks: at each size.
         noise: size of z; None: as many as a vector has dimensions, and 32 of an image.
         gamma: weight of both penalties (Eq. 4) at first.
@@ -32,17 +32,17 @@ class R3GAN(Adversarial):
     """
 
     training_defaults: ClassVar = {
-        "lr": 1e-3, "betas": (0.0, 0.99), "schedule": "cosine", "final": 0.1, "ema": 0.999, "clip": None,
+        "lr": 1e-3, "betas": (0.0, 0.99), "schedule": "cosine", "final": 0.1, "ema": 0.999, "clip": None, "batch": 64,
     }  # fmt: skip
 
     def __init__(
         self,
         space: Space,
         *,
-        width: Count = 128,
+        channels: Count = 64,
         blocks: Count = 1,
         noise: Count | None = None,
-        gamma: NonNegative = 0.3,
+        gamma: NonNegative = 1.0,
         fade: Fraction = 0.1,
         pace: Positive = 1.0,
         augment: Augmentation = "none",
@@ -55,5 +55,5 @@ class R3GAN(Adversarial):
             space, noise=noise, game="relativistic", penalties=Penalties(gamma, gamma, fade=fade), pace=pace, augment=augment,
             precision=precision, unlabelled=unlabelled,
         )  # fmt: skip
-        self.generator = UnnormalisedGenerator(space, noise, width, blocks)
-        self.discriminator = UnnormalisedCritic(space, width, blocks)
+        self.generator = UnnormalisedGenerator(space, noise, channels, blocks)
+        self.discriminator = UnnormalisedCritic(space, channels, blocks)
