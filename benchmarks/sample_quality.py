@@ -75,9 +75,10 @@ def main() -> None:
                 seconds=time.perf_counter() - began,
             )
             means.setdefault(metric, {})[model] = values
-    for metric, values in means.items():
+    off = {model: [abs(value - 1) for value in values] for model, values in means.pop("sharpness").items()}
+    for metric, values in {**means, "sharpness, off that of real images": off}.items():
         if len(values) > 1:
-            print(verdict(metric, values, less=metric in LESS))
+            print(verdict(metric, values, less=metric in LESS or values is off))
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
