@@ -72,20 +72,20 @@ def _doubt(real: Tensor, fake: Tensor) -> Tensor:
 
 GAMES: dict[str, Game] = {
     # log(1 - D(G(z))), Eq. 1: its slope vanishes where the critic is sure
-    "saturating": Game(_doubt, lambda real, fake: -softplus(fake).mean(), Penalties(r1=0.3)),
-    # -log D(G(z)), Section 3, with the penalty of Mescheder et al. 2018
-    "non-saturating": Game(_doubt, lambda real, fake: softplus(-fake).mean(), Penalties(r1=0.3)),
+    "saturating": Game(_doubt, lambda real, fake: -softplus(fake).mean(), Penalties(r1=10.0)),
+    # -log D(G(z)), Section 3, with the penalty of Mescheder et al. 2018, as large as theirs
+    "non-saturating": Game(_doubt, lambda real, fake: softplus(-fake).mean(), Penalties(r1=10.0)),
     # Mao et al. 2017, Eq. 9
     "least-squares": Game(
         lambda real, fake: ((real - 1).square() + fake.square()).mean() / 2,
         lambda real, fake: (fake - 1).square().mean() / 2,
-        Penalties(r1=0.3),
+        Penalties(r1=10.0),
     ),
     # Miyato et al. 2018, Eq. 16 and 17
     "hinge": Game(
         lambda real, fake: (relu(1 - real) + relu(1 + fake)).mean(),
         lambda real, fake: -fake.mean(),
-        Penalties(r1=0.3),
+        Penalties(r1=10.0),
     ),
     # Arjovsky et al. 2017, Eq. 2, with the penalty of Gulrajani et al. 2017, Eq. 3
     "wasserstein": Game(
