@@ -4,6 +4,7 @@
     PANGEN_DATA=... python benchmarks/sample_quality.py fashion-mnist --models r3gan,vae --budget 5m --seeds 3
     PANGEN_DATA=... python benchmarks/sample_quality.py olivetti-faces --models r3gan --budget 5m --seeds 3 \\
         --set model.augment adaptive
+    python benchmarks/sample_quality.py digits --train 100 --models r3gan --unconditional --budget 2m --seeds 3
 
 Every model has the settings of its recipe, unless `--set` changes them. Beside stand held-out real images and copies
 of training images. Likelihoods are not computed. Run folders under `runs/` are kept; the same command goes on.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -39,18 +41,34 @@ def main() -> None:
     parser.add_argument("--models", default="r3gan,vae", type=lambda names: names.split(","))
     parser.add_argument("--budget", type=seconds, default=60.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train", type=int, metavar="N", help="the first training examples alone")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--unconditional", action="store_true")
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("FIELD", "VALUE"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     data = pangen.load_data(args.data)
+    if args.train:
+        data = replace(data, train=data.train.first(args.train))
     judge, means = Judge(data), {}
     changed = "".join(f"-{name.rpartition('.')[2]}={value}" for name, value in args.set)
-    facts = {"data": args.data, "budget": args.budget, "changed": dict(args.set)}
+    changed += f"-of-{args.train}" if args.train else ""
+    facts = {
+        "data": args.data,
+        "trained on": len(data.train),
+        "budget": args.budget,
+        "changed": dict(args.set),
+    }
     for row in judge.yardsticks():
         for metric, value in numbers(row).items():
-            record("sample_quality", [value], model=row["model"], data=args.data, metric=metric, seconds=0.0)
+            record(
+                "sample_quality",
+                [value],
+                model=row["model"],
+                **{"data": args.data, "trained on": len(data.train)},
+                metric=metric,
+                seconds=0.0,
+            )
     for model in args.models:
         began, found = time.perf_counter(), []
         for seed in range(args.seeds):

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pangen.advice import advise
+from pangen.compression import compress, decompress
 from pangen.data import load_data
 from pangen.data.given import as_data
-from pangen.evaluation import check, compare, evaluate, frontier
+from pangen.evaluation import check, compare, evaluate, frontier, gym, merge_ledgers, verify
 from pangen.precision import Precision
 from pangen.run import Given, Run, as_run, load_run
 from pangen.space import Method
 from pangen.tasks import (
     average,
+    classify,
     complete,
     convert,
     decode,
@@ -108,26 +111,33 @@ def log_z(
 
 
 __all__ = [
+    "advise",
     "as_data",
     "average",
     "check",
+    "classify",
     "compare",
     "complete",
+    "compress",
     "convert",
     "decode",
+    "decompress",
     "encode",
     "evaluate",
     "fill",
     "fit",
     "forecast",
     "frontier",
+    "gym",
     "interpolate",
     "load_data",
     "load_run",
     "log_z",
+    "merge_ledgers",
     "reconstruct",
     "sample",
     "score_forecasts",
     "stream",
     "translate",
+    "verify",
 ]

@@ -103,6 +103,18 @@ class HasClassifier(Protocol):
 
 
 @runtime_checkable
+class HasMarginal(Protocol):
+    """Knows the probability of any part of an example, the rest summed or integrated over."""
+
+    def marginal_log_prob(self, x: Tensor, observed: Tensor, y: Tensor | None = None) -> LogProb:
+        """log p of what is `observed` of x, or that given y, `(B,)`; `observed` is a bool for each value.
+
+        What stands where it is false tells nothing, but is a value of the space.
+        """
+        ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """Knows what matters of an example, and can lend that to metrics."""
 
@@ -122,6 +134,14 @@ class HasNextToken(Protocol):
         that the cache has not seen are computed. A cache with a method `take(rows)`, which gives that of
         the rows at an index, serves searches that go on from some rows and drop others.
         """
+        ...
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Examples as tokens `(B, dims)`, in the order in which they are predicted."""
+        ...
+
+    def examples(self, tokens: Tensor) -> Tensor:
+        """The inverse of `tokens`."""
         ...
 
 
@@ -176,6 +196,7 @@ CAPABILITIES: dict[str, type] = {
     "energy": HasEnergy,
     "partition": HasPartition,
     "classifier": HasClassifier,
+    "marginal": HasMarginal,
     "features": HasFeatures,
     "next_token": HasNextToken,
     "masked": HasMasked,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,11 @@ from pangen.errors import PangenError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_CHECKSUM = re.compile(rb'"json":"([0-9a-f]{8}) ')
+"""It stands before the facts, under one name: safetensors writes several names in any order."""
+_NONE = "0" * 8
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -44,18 +52,45 @@ def read_json(path: Path) -> Any:
         raise PangenError(
             f"{path} is missing: the folder is no complete run; train it again or resume it."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PangenError(f"{path} cannot be read ({error}): the run is damaged.") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file of a run holds."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise PangenError(f"{path} holds no JSON object: the run is damaged.")
+    return found
 
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """A safetensors file; tied tensors are stored once for each of their names."""
+    """A safetensors file with a checksum of all its bytes; tied tensors are stored once for each of their names."""
     from safetensors.torch import save
 
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    write_bytes(path, save(plain, {"json": json.dumps(metadata or {})}))
+    content = save(plain, {"json": f"{_NONE} {json.dumps(metadata or {})}"})
+    place = _CHECKSUM.search(content)
+    assert place is not None
+    checksum = f"{zlib.crc32(content):08x}".encode()
+    write_bytes(path, b"".join((content[: place.start(1)], checksum, content[place.end(1) :])))
+
+
+def _check(path: Path) -> None:
+    """Raise ValueError where the bytes of a file are not those of its checksum; older files have none."""
+    with open(path, "rb") as file:
+        size = file.read(8)
+        header = file.read(min(int.from_bytes(size, "little"), path.stat().st_size))
+        place = _CHECKSUM.search(header)
+        if place is None:
+            return
+        found = zlib.crc32(size + header[: place.start(1)] + _NONE.encode() + header[place.end(1) :])
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    if f"{found:08x}".encode() != place[1]:
+        raise ValueError("its bytes are not those of its checksum")
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -65,10 +100,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise PangenError(f"{path} is missing: the folder is no complete run; train it again or resume it.")
     try:
+        _check(path)
         with safe_open(str(path), framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("json", "{}"))
+            told = (file.metadata() or {}).get("json", "{}")
+            metadata = json.loads(told[told.find("{") :])
+            if not isinstance(metadata, dict):
+                raise ValueError("its metadata is no JSON object")
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise PangenError(f"{path} cannot be read ({error}): the run is damaged.") from None
 
 
@@ -83,3 +122,31 @@ def make_folder(path: Path) -> Path:
     if not os.access(path, os.W_OK):
         raise PangenError(f"the folder {path} is not writable; choose another place with -o.")
     return path
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else trains in this folder meanwhile; what a killed one left half-written is removed.
+
+    The lock is the operating system's, which frees it however its owner ends. Systems without such locks go without.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PangenError(
+                f"another training is at work in {folder}; wait for its end, or choose another -o."
+            ) from None
+        except OSError:
+            pass
+        for scratch in folder.glob(".*.*.[0-9]*"):
+            scratch.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, softplus
-from torch.special import erfc, erfcx
+from torch.special import erfc, erfcx, ndtr
 
 from pangen.errors import PangenError
 from pangen.space import Distribution, Space
@@ -78,6 +78,11 @@ class Bernoulli:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         return (_uniform(self.logits, generator) < self.mean).to(self.logits)
 
+    def below(self, k: Tensor) -> Tensor:
+        """Probability `(B, *shape)` of the first k values, float64."""
+        none = torch.sigmoid(-self.logits.double())
+        return torch.where(k < 1, 0.0, torch.where(k < 2, none, 1.0))
+
 
 class Categorical:
     """x one of K tokens; `raw` `(B, K, *shape)` holds logits."""
@@ -94,6 +99,14 @@ class Categorical:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         return _choose(self.logits, generator)
+
+    def below(self, k: Tensor) -> Tensor:
+        """Probability `(B, *shape)` of the first k values, float64."""
+        return self._cdf.gather(1, (k - 1).clamp(min=0)[:, None])[:, 0].where(k > 0, 0.0)
+
+    @cached_property
+    def _cdf(self) -> Tensor:
+        return self.logits.double().softmax(1).cumsum(1)
 
 
 class Levels:
@@ -112,6 +125,10 @@ class Levels:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         return self.classes.sample(generator) * self.cell - 1
+
+    def below(self, k: Tensor) -> Tensor:
+        """As `Categorical`."""
+        return self.classes.below(k)
 
 
 class LogisticMixture:
@@ -154,6 +171,18 @@ class LogisticMixture:
         u = _uniform(mean, generator).clamp(1e-6, 1 - 1e-6)
         return _nearest(mean + log_scale.exp() * u.logit(), self.levels)
 
+    def below(self, k: Tensor) -> Tensor:
+        """Probability `(B, *shape)` of the first k values, float64."""
+        weights, shifts, slopes = self._cdf
+        edge = ((k.double() - 0.5) * self.cell - 1)[:, None]
+        p = (weights * torch.sigmoid(edge * slopes - shifts)).sum(1)
+        return torch.where(k < 1, 0.0, torch.where(k < self.levels, p, 1.0))
+
+    @cached_property
+    def _cdf(self) -> tuple[Tensor, Tensor, Tensor]:
+        slopes = torch.exp(-self.log_scales.double())
+        return self.logits.double().softmax(1), self.means.double() * slopes, slopes
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -177,6 +206,10 @@ class Normal:
     def at(self, noise: Tensor) -> Tensor:
         """The pathwise sample that standard normal noise leads to; gradients pass."""
         return self.mean + self.log_scale.exp() * noise
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """Of each dimension `(B, *shape)`, float64."""
+        return ndtr((x.double() - self.mean.double()) * torch.exp(-self.log_scale.double()))
 
     def repeat(self, k: int) -> Normal:
         """The rows, `k` times over."""
@@ -226,6 +259,11 @@ class GridNormal:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         return _nearest(self.normal.sample(generator), self.levels)
+
+    def below(self, k: Tensor) -> Tensor:
+        """Probability `(B, *shape)` of the first k values, float64."""
+        p = self.normal.cdf((k.double() - 0.5) * self.cell - 1)
+        return torch.where(k < 1, 0.0, torch.where(k < self.levels, p, 1.0))
 
 
 @dataclass(frozen=True)

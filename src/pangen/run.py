@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 
 from pangen import rng
-from pangen.capabilities import HasClassifier, HasFeatures, HasLatent, HasLogProb, HasPartition
+from pangen.capabilities import HasClassifier, HasFeatures, HasLatent, HasLogProb, HasMarginal, HasPartition
 from pangen.codecs import Codec, codec_from_json
 from pangen.errors import PangenError, unknown
-from pangen.files import make_folder, read_json, read_tensors, write_json, write_tensors
+from pangen.files import make_folder, read_object, read_tensors, write_json, write_tensors
+from pangen.memory import check_memory, is_exhausted
 from pangen.model import GenerativeModel
 from pangen.precision import precision
 from pangen.recipes.recipe import Recipe, build_model
@@ -25,7 +25,9 @@ from pangen.space import LogProb, LogZ, Method, weaker
 from pangen.threads import threads
 
 RECIPE, CODEC, CARD = "recipe.json", "codec.json", "card.json"
-WEIGHTS, CHECKPOINT, METRICS = "weights.safetensors", "checkpoint.safetensors", "metrics.jsonl"
+WEIGHTS, METRICS = "weights.safetensors", "metrics.jsonl"
+CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
+"""The latest state of a training, and the one before it, should the latest be damaged."""
 
 Given = int | str | Sequence[int] | Sequence[str] | Tensor | None
 """What examples are given: a class or a text for all of them, or one for each; None: not told."""
@@ -59,7 +61,8 @@ class Run:
             )
         if n < 1:
             raise PangenError(f"cannot draw {n} samples; ask for at least 1.")
-        self._check_memory(n)
+        dims = self.codec.outer.space.dims * 16  # a float and an integer copy of each value, and room
+        check_memory(n * dims, f"{n} samples", "ask for fewer")
         y = self.conditions(n, given, seed=seed)
         with self.computing():
             x = self.model.sample(n, self.codec.encode_condition(y), seed=seed, **how)
@@ -163,13 +166,37 @@ class Run:
             parts = [self._log_prob(raw, torch.full((len(raw),), c), seed) for c in range(len(prior))]
         return LogProb(torch.stack([part.nats for part in parts], 1) + prior, parts[0].kind)
 
-    def classify(self, raw: Any, *, seed: int = 0) -> Tensor:
-        """log p(y given x) `(N, labels)` of raw data: the model's own, or by Bayes' rule from its likelihood."""
+    def classify(self, raw: Any, observed: Tensor | None = None, *, seed: int = 0) -> Tensor:
+        """log p(y given x) `(N, labels)` of raw data: the model's own, or by Bayes' rule from its likelihood.
+
+        With `observed`, a bool for each value of a model that can do without the others, given these alone.
+        """
         if not self.codec.labels:
             raise PangenError(f"this {self.entry.name} was trained without labels; it knows no classes.")
+        if observed is not None:
+            return self._marginal(raw, observed, seed).log_softmax(1)
         if not isinstance(self.model, HasClassifier):
             return self.joint_log_prob(raw, seed=seed).nats.log_softmax(1)
         return self._of_each(self.model.classify, raw, "classify", seed)
+
+    def _marginal(self, raw: Tensor, observed: Tensor, seed: int) -> Tensor:
+        """log p(y) + log p of what is observed of x, given y `(N, labels)`, the codec's volume aside."""
+        if not isinstance(self.model, HasMarginal):
+            raise PangenError(
+                f"{self.entry.name} knows no part of an example without the rest; impute what is missing."
+            )
+        prior, size, parts = self.codec.label_log_prior, self.model.chunk, []
+        with self.computing(), torch.no_grad():
+            for start, stop, generator in rng.chunks(len(raw), size, "cpu", "classify", seed):
+                index = rng.whole(start, size, len(raw))
+                x = self.codec.encode(raw[index], generator=generator).x.to(self.model.device)
+                seen = observed[index].to(x.device)
+                each = [
+                    self.model.marginal_log_prob(x, seen, torch.full((size,), c, device=x.device)).nats
+                    for c in range(len(prior))
+                ]
+                parts.append(torch.stack(each, 1)[: stop - start].double().cpu())
+        return torch.cat(parts) + prior
 
     def features(self, raw: Any, *, seed: int = 0) -> Tensor:
         """What the model knows of raw data `(N, d)`, for metrics and for models of other things."""
@@ -229,17 +256,6 @@ class Run:
         self.path = folder
         return self
 
-    def _check_memory(self, n: int) -> None:
-        try:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (ValueError, OSError, AttributeError):
-            return
-        need = n * self.codec.outer.space.dims * 16  # a float and an integer copy of each value, and room
-        if need > free:
-            raise PangenError(
-                f"{n} samples need about {need / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; ask for fewer."
-            )
-
 
 def as_run(run: Run | str | Path) -> Run:
     """A run, given itself or its folder."""
@@ -251,14 +267,23 @@ def load_run(path: str | Path, *, device: str = "auto") -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise PangenError(f"there is no run folder '{path}'; `pangen fit MODEL DATA -o {path}` makes one.")
-    recipe = Recipe.from_json(read_json(folder / RECIPE))
-    codec = codec_from_json(read_json(folder / CODEC))
-    model = build_model(recipe, codec.space)
+    recipe = Recipe.from_json(read_object(folder / RECIPE))
+    try:
+        codec = codec_from_json(read_object(folder / CODEC))
+        model = build_model(recipe, codec.space)
+    except PangenError:
+        raise
+    except Exception as error:  # settings that no training wrote make a constructor raise nearly anything
+        if is_exhausted(error):
+            raise
+        raise PangenError(
+            f"{folder / RECIPE} and {CODEC} make no model ({error or type(error).__name__}): the run is damaged."
+        ) from None
     load_weights(model, read_tensors(folder / WEIGHTS)[0], folder / WEIGHTS)
     where = pick_device(device)
     check_precision(recipe.dtype, where)
     model.to(where).eval()
-    return Run(recipe, codec, model, read_json(folder / CARD), folder)
+    return Run(recipe, codec, model, read_object(folder / CARD), folder)
 
 
 def load_weights(model: GenerativeModel, tensors: dict[str, Tensor], source: Path) -> None:

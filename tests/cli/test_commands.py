@@ -221,6 +221,10 @@ def test_compare_goes_on_after_a_model_that_fails(pangen, here, monkeypatch, qui
     assert [row["model"] for row in result["baselines"]] == [
         "held-out real data",
         "copies of the training set",
+        "real, one half missing",
+        "one good example repeated",
+        "independent values",
+        "noise",
     ]
     assert {"model", "family", "data", "split", "seed", "likelihood", "fidelity", "cost"} <= set(good)
     assert {"nats", "stderr", "kind", "bits_per_dim", "dims"} <= set(good["likelihood"])

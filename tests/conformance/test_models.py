@@ -246,6 +246,12 @@ def test_every_declared_capability_works(case):
                     log_p = model.classify(x)
                     assert log_p.shape == (len(x), run.codec.space.classes)
                     assert torch.allclose(log_p.logsumexp(1), torch.zeros(len(x)), atol=1e-4)
+            case "marginal":
+                every = torch.ones_like(x, dtype=torch.bool)
+                whole = model.marginal_log_prob(x, every, y).nats
+                assert torch.allclose(whole, model.log_prob(x, y).nats, rtol=1e-4, atol=1e-3)
+                nothing = model.marginal_log_prob(x, ~every, y).nats
+                assert torch.allclose(nothing, torch.zeros(len(x)), atol=1e-4)
             case "next_token":
                 tokens = x.flatten(1)
                 t = min(3, tokens.shape[1] - 2)

@@ -20,12 +20,16 @@ class NormalTruth:
     """Independent standard normals in two dimensions."""
 
     entropy = math.log(2 * math.pi * math.e)
+    modes = 1
 
     def log_prob(self, x: Tensor) -> Tensor:
         return -(x.double() ** 2).sum(1) / 2 - math.log(2 * math.pi)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randn(n, 2, generator=generator)
+
+    def mode(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), dtype=torch.long)
 
 
 def normal_data() -> Data:

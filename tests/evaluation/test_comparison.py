@@ -14,6 +14,7 @@ from evaluation_fakes import image_data, normal_data
 from pangen.errors import PangenError
 from pangen.evaluation import Stage, compare, table_rows
 from pangen.evaluation.judge import without_cost
+from pangen.evaluation.yardsticks import CHEATS, REAL_ROW
 
 MODELS = ("independent", "mean", "broken", "buggy", "codes")
 
@@ -43,10 +44,7 @@ def test_a_failure_is_a_row_and_the_rest_goes_on(comparison: tuple[Path, dict[st
     assert set(failed) == {"broken", "buggy"}
     assert "became nan at step 3" in failed["broken"]
     assert failed["buggy"] == "IndexError: row 7"
-    assert [row["model"] for row in result["baselines"]] == [
-        "held-out real data",
-        "copies of the training set",
-    ]
+    assert [row["model"] for row in result["baselines"]] == [REAL_ROW, *CHEATS]
     json.dumps(result, allow_nan=False)
 
 
@@ -63,7 +61,7 @@ def test_the_folder_holds_everything(comparison: tuple[Path, dict[str, Any]]) ->
 def test_the_table_has_a_cell_for_every_column(comparison: tuple[Path, dict[str, Any]]) -> None:
     header, rows = table_rows(comparison[1])
     assert all(len(row) == len(header) for row in rows)
-    assert [row[0] for row in rows] == [*MODELS, "held-out real data", "copies of the training set"]
+    assert [row[0] for row in rows] == [*MODELS, REAL_ROW, *CHEATS]
     assert rows[2][2].startswith("failed: ")
 
 
@@ -101,7 +99,8 @@ def test_the_report_needs_nothing_beside_it(comparison: tuple[Path, dict[str, An
     assert not re.search(r"url\((?!#)", page)
     for text in (*MODELS, result["command"], "IndexError: row 7", "implicit density", "rows classifier"):
         assert text in page
-    assert page.count("<img") == 2 + 2  # real data twice, samples of the two that have some
+    # real data twice; of the two that have samples, the first ones and those nearest to training examples
+    assert page.count("<img") == 2 + 2 + 2
 
 
 def test_ids_in_the_report_are_unique(comparison: tuple[Path, dict[str, Any]]) -> None:
@@ -156,6 +155,10 @@ def test_seeds_are_rows_and_a_summary(tmp_path: Path) -> None:
     assert mean["frechet"]["mean"] == pytest.approx(sum(values) / 3)
     low, high = mean["frechet"]["interval"]
     assert low < mean["frechet"]["mean"] < high
+    header, rows = table_rows(result)
+    assert all(len(row) == len(header) for row in rows)
+    assert [row[:3] for row in rows[:2]] == [["mean", "latent", "3 of 3"], ["broken", "latent", "0 of 3"]]
+    assert rows[1][3].startswith("failed: ")
 
 
 def test_known_truth_gives_regret_and_scatter_plots(tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_fakes import image_data, normal_data
+from evaluation_fakes import NormalTruth, image_data, normal_data
 
 import pangen
 from pangen.data.dataset import Split
 from pangen.errors import PangenError
 from pangen.evaluation import Judge, evaluate, judge
 from pangen.evaluation.likelihood import bits_per_dim
-from pangen.evaluation.summary import mark_beaten
+from pangen.evaluation.summary import mark_beaten, mark_caught
+from pangen.evaluation.yardsticks import CHEATS
 
 
 def test_bits_per_dim_of_a_uniform_model_is_log2_of_the_levels() -> None:
@@ -33,13 +34,19 @@ def test_an_evaluation_is_json_and_complete(digits_run: Path) -> None:
     assert found["kind"] == "exact"
     assert found["dims"] == 64
     assert found["bits_per_dim"] == pytest.approx(-found["nats"] / (64 * math.log(2)))
-    assert set(row["fidelity"]) == {"frechet", "precision", "recall", "density", "coverage"}
-    for entry in (*row["fidelity"].values(), row["classification"], row["near_copies"]):
+    assert set(row["fidelity"]) == {
+        "frechet", "precision", "recall", "density", "coverage", "frechet_extrapolated", "kernel_distance", "mmd",
+        "sliced_wasserstein", "two_sample",
+    }  # fmt: skip
+    members = (row["membership"], row["membership_by_likelihood"])
+    for entry in (*row["fidelity"].values(), row["classification"], row["near_copies"], *members):
         low, high = entry["interval"]
         assert low <= entry["value"] <= high
         assert entry["samples"] > 0
     for entry in row["fidelity"].values():
         assert entry["features"] == "digits classifier, 32-d"
+        assert entry["reference"] == 300
+        assert entry["reference_hash"] == row["protocol"]["reference_hash"]
     assert set(row["cost"]) >= {
         "parameters",
         "train_seconds",
@@ -77,20 +84,57 @@ def test_the_oracle_has_no_regret_and_a_wrong_model_its_divergence() -> None:
 
 def test_a_model_that_memorises_is_flagged() -> None:
     data = normal_data()
-    found = Judge(data).judge(pangen.fit("memory", data, device="cpu"))["near_copies"]
+    row = Judge(data).judge(pangen.fit("memory", data, device="cpu"))
+    found, members = row["near_copies"], row["membership"]
     assert found["value"] == 1
     assert found["interval"][0] > 0.95
     assert found["held_out"] < 0.1
+    assert found["closest"][0]["ratio"] == 0
+    sample, *training = found["closest"][0]["shown"]
+    assert sample == training[0]  # the evidence is the training example itself
+    assert members["interval"][0] > 0.5
 
 
-def test_yardsticks_are_real_data_and_copies() -> None:
-    held_out, copies = Judge(pangen.load_data("digits")).yardsticks()
+def test_every_cheat_on_images_is_given_away() -> None:
+    held_out, copies, *others = Judge(pangen.load_data("digits")).yardsticks()
     assert (held_out["model"], copies["model"]) == ("held-out real data", "copies of the training set")
+    assert [row["model"] for row in (copies, *others)] == list(CHEATS)
+    assert "near_copies" in copies["caught_by"]
+    assert all(row["caught_by"] for row in others)
+    half, repeated, independent, noise = others
+    assert half["fidelity"]["precision"]["value"] > 0.7
+    assert repeated["fidelity"]["precision"]["value"] == 1
+    assert independent["classification"]["value"] > 0.85  # what it is good at
+    assert {"recall", "coverage"} <= set(repeated["caught_by"])
+    assert "coverage" in half["caught_by"]
+    assert {"frechet", "precision", "two_sample"} <= set(noise["caught_by"])
     assert copies["near_copies"]["value"] == 1
     assert held_out["near_copies"]["value"] < 0.05
     assert held_out["classification"]["value"] > 0.85
     for row in (held_out, copies):
         assert row["fidelity"]["frechet"]["value"] < 1  # of 32 standardised dimensions
+
+
+def test_every_cheat_on_vectors_is_given_away() -> None:
+    moons = pangen.load_data("moons")
+    small = replace(
+        moons,
+        train=moons.train.first(800),
+        validation=moons.validation.first(300),
+        test=moons.test.first(300),
+    )
+    rows = Judge(small, samples=300).yardsticks()
+    assert [row["model"] for row in rows[:6]] == ["held-out real data", *CHEATS]
+    assert all(row["caught_by"] for row in rows[1:6])
+
+
+def test_real_data_is_no_cheat() -> None:
+    """Another draw of the law in the place of a cheat is given away by nothing."""
+    data = normal_data()
+    measure = Judge(data)
+    fresh = NormalTruth().sample(150, torch.Generator().manual_seed(7))
+    real, same = measure.measure(measure.held_out.x, None), measure.measure(fresh, None)
+    assert mark_caught([real, same])[1]["caught_by"] == []
 
 
 def test_what_cannot_be_measured_says_why() -> None:

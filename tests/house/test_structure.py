@@ -32,8 +32,8 @@ OUTSIDE = {
 BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}, "arima.py": {"statsmodels"}}
 """The one third-party library that a family's file may import, lazily."""
 
-LAYERS = ("errors", "settings", "rng", "space", "files", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
-          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "tasks", "api", "cli")  # fmt: skip
+LAYERS = ("errors", "settings", "rng", "space", "files", "memory", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
+          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "tasks", "advice", "compression", "api", "cli")  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

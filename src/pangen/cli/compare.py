@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from pangen.cli import gym
 from pangen.cli.options import (
     add_data,
     add_json,
@@ -26,7 +27,7 @@ from pangen.registry import get
 
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("compare", help="train and measure several models on the same data")
-    parser.add_argument("data", metavar="DATA", help="a name from `pangen data`, or a path")
+    parser.add_argument("data", metavar="DATA", help="a name from `pangen data`, a path, or `gym`")
     parser.add_argument("--models", metavar="A,B,...", help="names, or `all` that fit the data (a showcase)")
     add_length(parser, "12s for each model")
     parser.add_argument(
@@ -48,6 +49,8 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if gym.is_gym(args.data):
+        return gym.run(args)
     models = listed(args.models) if args.models else None
     if models and models != ["all"]:
         for name in models:
@@ -82,14 +85,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(result: dict[str, Any], out: Path) -> None:
     from pangen.evaluation import table_rows
-    from pangen.evaluation.table import BEATEN
+    from pangen.evaluation.table import BEATEN, caught
 
     header, rows = table_rows(result)
-    reasons = [f"{row[0]} {row[2]}" for row in rows if row[2].startswith("failed:")]
     rows = [[cell.partition(":")[0] if cell.startswith("failed:") else cell for cell in row] for row in rows]
     print_numbers(header, rows, left=2)
-    print(f"{BEATEN} a classical baseline does better.")
-    print("\n".join(reasons) + "\n" if reasons else "", end="")
+    print(f"{BEATEN} a classical baseline does better. {caught(result)}")
+    for row in result["rows"]:
+        if "failed" in row:
+            who = f"{row['model']} #{row['seed']}" if result["seeds"] > 1 else row["model"]
+            print(f"{who} failed: {row['failed']}")
     if redone := result.get("redo"):
         print(f"redo: {len(redone['identical'])} identical, {len(redone['different'])} different.")
     print(f"report: {out / 'report.html'}")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pangen.cli.examples import check_name, preview
 from pangen.cli.options import add_json, add_machine, add_seed, add_text, limit_threads, text_of, whole
 from pangen.cli.output import print_json
-from pangen.cli.parser import values
 from pangen.files import write_text
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):
         found = with_text(load_run(args.path, device=args.device))
-        how = sampler_settings(found, values(args.extras))
+        how = sampler_settings(found, args.extras)
         tell_kept(found, prompt)
         texts = complete(
             found, prompt, args.n, length=args.length or 0, given=args.given, seed=args.seed or 0, **how

@@ -71,11 +71,17 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
     fidelity = result["fidelity"]
     named |= {"fidelity": fidelity} if "none" in fidelity else fidelity
     named |= {"train on synthetic": result["classification"], "near copies": result["near_copies"]}
+    named |= {
+        "members by samples": result["membership"],
+        "members by log p": result["membership_by_likelihood"],
+    }
     named |= {"sharpness": result.get("sharpness", {})}
     lines = [f"{result['model']} on {result['data']}, {result['split']} split"]
     for name, found in named.items():
         if found:
-            lines.append(f"  {name:22}{_measure(found)}")
+            lines.append(f"  {name.replace('_', ' '):22}{_measure(found)}")
+    if "against_law" in result:
+        lines.append(f"  {'from the law':22}{_law(result['against_law'])}")
     if "mixing" in result:
         lines += _mixing(result["mixing"])
     if "latent" in result:
@@ -87,6 +93,13 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
         if cost.get(name) is not None:
             lines.append(f"  {name.replace('_seconds', '').replace('_', ' '):22}{cost[name]:,.6g}{unit}")
     return lines + [f"  warning: {warning}" for warning in result["training"]["warnings"]]
+
+
+def _law(found: Mapping[str, Any]) -> str:
+    modes, apart = found["modes"], found["apart"]
+    told = [f"z {apart['z']:.1f}, p {apart['p']:.3f} on {apart['features']}, {apart['samples']} samples"]
+    told += [f"{modes['found']} of {modes['of']} modes"] if modes["of"] > 1 else []
+    return "; ".join([*told, f"{100 * found['impossible']:.3g} % impossible"])
 
 
 def _mixing(found: Mapping[str, Any]) -> list[str]:

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 
 from pangen import __version__
 from pangen.cli import (
+    advise,
     average,
     check,
+    classify,
     compare,
     complete,
+    compress,
     convert,
     data,
     decode,
+    decompress,
     encode,
     evaluate,
     fill,
@@ -27,13 +31,19 @@ from pangen.cli import (
     reconstruct,
     sample,
     translate,
+    verify,
 )
 from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError
+from pangen.memory import is_exhausted
 
 VERBS = (
-    models, data, fit, average, convert, sample, complete, translate, fill, forecast, evaluate, check, logz, encode, decode, reconstruct, interpolate, compare, frontier,
+    models, data, advise, fit, average, convert, sample, complete, translate, fill, forecast, evaluate, classify, check, logz, encode, decode, reconstruct, interpolate, compress, decompress, compare, verify, frontier,
 )  # fmt: skip
+
+OUT_OF_MEMORY = (
+    "ask for fewer examples at once (-n, --training.batch), a smaller model (--model...) or a smaller --size."
+)
 
 
 def build_parser() -> Parser:
@@ -61,6 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except PangenError as error:
         print(f"pangen: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_exhausted(error):
+            raise
+        print(f"pangen: memory ran out: {OUT_OF_MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pangen: interrupted.", file=sys.stderr)

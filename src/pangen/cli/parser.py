@@ -57,6 +57,10 @@ def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     if rest:
         kind = "option" if rest[0].startswith("-") else "argument"
         raise PangenError(f"unexpected {kind} '{rest[0]}'; `{verb.prog} --help` shows what there is.")
+    if getattr(args, "out", None) == "":
+        raise PangenError(
+            "-o names no place; give a path, and look whether a variable of your shell is empty."
+        )
     args.extras, args.parser = extras, verb
     return args
 

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     with redirect_stdout(sys.stderr):
         found = load_run(args.path, device=args.device)
-        how = sampler_settings(found, values(args.extras))
+        how = sampler_settings(found, args.extras)
         if out is not None:
             check_fits(out, found)
     told = {"given": args.given, "seed": args.seed or 0, **how}
@@ -105,8 +105,8 @@ def _go_on(found: Run, args: argparse.Namespace, out: Path | None, told: dict[st
     return 0
 
 
-def sampler_settings(found: Run, given: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the model's `trajectory`, checked against its signature."""
+def sampler_settings(found: Run, extras: dict[str, str | None]) -> dict[str, Any]:
+    """Settings of the model's `trajectory`, as they stand on the command line, checked against its signature."""
     import inspect
     from typing import get_type_hints
 
@@ -116,11 +116,13 @@ def sampler_settings(found: Run, given: dict[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(trajectory).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "generator"]
     types = get_type_hints(trajectory)
-    for name, value in given.items():
-        if name not in known:
+    for option in extras:
+        if option.removeprefix("--") not in known:
             hint = f"the sampler of {found.entry.name} has "
             hint += f"--{', --'.join(known)}." if known else "no settings."
-            raise unknown("option", f"--{name}", [f"--{k}" for k in known], hint=hint)
+            raise unknown("option", option, [f"--{k}" for k in known], hint=hint)
+    given = values(extras)
+    for name, value in given.items():
         try:
             given[name] = pydantic.TypeAdapter(types.get(name, Any)).validate_python(value)
         except pydantic.ValidationError as error:

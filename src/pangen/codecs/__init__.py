@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pydantic
 import torch
@@ -46,6 +47,8 @@ CODECS: dict[str, type[Codec]] = {
         LearnedCodec,
     )
 }
+
+FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 
 
 def choose_codec(
@@ -121,12 +124,28 @@ _CODES = {
 
 def codec_from_json(fields: Mapping[str, Any]) -> Codec:
     """The codec that `Codec.to_json` wrote."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    fields = {k: codec_from_json(v) if isinstance(v, Mapping) else v for k, v in fields.items()}
-    name = fields.pop("name", None)
+    given = {k: codec_from_json(v) if isinstance(v, Mapping) else v for k, v in fields.items()}
+    name = str(given.pop("name", None))
     if name not in CODECS:
-        raise unknown("codec", str(name), CODECS)
-    return CODECS[name](**fields)
+        raise unknown("codec", name, CODECS)
+    codec, hints = CODECS[name], get_type_hints(CODECS[name], include_extras=True)
+    types = {field.name: hints[field.name] for field in dataclasses.fields(codec)}
+    try:
+        return codec(**{k: _recorded(types[k], v) for k, v in given.items()})
+    except (KeyError, TypeError, pydantic.ValidationError, pydantic.PydanticUserError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
+        raise PangenError(
+            f"the codec '{name}' cannot be made of what is recorded ({why}): the run is damaged."
+        ) from None
+
+
+def _recorded(kind: Any, value: Any) -> Any:
+    """A value of a codec's field, checked against the field's type; tuples stand in JSON as lists."""
+    if isinstance(value, Codec):
+        if not isinstance(value, kind):
+            raise TypeError(f"{value.name} stands where {kind} should")
+        return value
+    return pydantic.TypeAdapter(kind, config=FINITE).validate_python(value)
 
 
 def _settings(codec: type[Codec], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,6 @@ read in two ways is refused.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import torch
 
 from pangen.data.assemble import Examples
 from pangen.errors import PangenError
+from pangen.memory import check_memory
 
 SHAPES = "images are (N, H, W), (N, C, H, W) or (N, H, W, C), vectors (N, D), text a list of strings, and series (T,) or (T, C) take `series` and `window`"
 CHANNELS = (1, 3)
@@ -77,8 +76,15 @@ def load_array(path: Path) -> Any:
         file.seek(0)
         try:
             found = np.load(file, allow_pickle=False)
-            return {key: found[key] for key in found.files} if zipped else found
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, OSError) as error:
+            if not zipped:
+                return found
+            check_memory(
+                sum(m.file_size for m in found.zip.infolist()), f"the arrays of {path}", "give a smaller file"
+            )
+            return {key: found[key] for key in found.files}
+        except PangenError:
+            raise
+        except Exception as error:  # a damaged header makes the parser raise nearly anything
             if "allow_pickle" in str(error):
                 raise PangenError(
                     f"{path} holds Python objects, which are not safe to load; save arrays of numbers."

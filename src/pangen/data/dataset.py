@@ -24,9 +24,15 @@ class Truth(Protocol):
 
     entropy: float
     """Of one example, in nats (differential entropy where the examples are real-valued)."""
+    modes: int
+    """Parts that can be told apart, such as the components of a mixture."""
 
-    def log_prob(self, x: Any) -> Tensor:
-        """Exact log p(x) in nats `(B,)` of raw examples, as `Split.x` holds them."""
+    def log_prob(self, x: Any, seen: Tensor | None = None) -> Tensor:
+        """Exact log p(x) in nats `(B,)` of raw examples, as `Split.x` holds them, or of what is `seen` of them."""
+        ...
+
+    def mode(self, x: Any) -> Tensor:
+        """The mode of each raw example `(B,)`, from 0; -1 where p is 0."""
         ...
 
     def sample(self, n: int, generator: torch.Generator) -> Any:

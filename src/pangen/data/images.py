@@ -11,6 +11,7 @@ from pangen.data.assemble import Examples
 from pangen.data.folders import files_of, read_splits
 from pangen.data.text import read_characters
 from pangen.errors import PangenError
+from pangen.memory import check_memory
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 
@@ -39,6 +40,9 @@ def read_folder(
         raise PangenError(
             f"{folder} holds {what}; give a folder of .png or .jpg images or of .wav sound, or a data file."
         )
+    if size is not None:
+        what = f"{len(images)} images of {size[0]}x{size[1]}"
+        check_memory(len(images) * size[0] * size[1] * 3, what, "take a smaller --size")
     tally = _Tally()
 
     def read(path: Path) -> _Picture | None:

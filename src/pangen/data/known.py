@@ -94,10 +94,17 @@ _KNOWN = (
     Known("checkerboard", "vectors", "uniform on 8 of the 16 squares of [-4, 4]^2", "known truth"),
     Known("bars-and-stripes", "binary images", "4x4 images of full rows or full columns", "known truth"),
     Known("ising4x4", "binary images", "4x4 Ising lattice, beta 0.44, free boundary", "known truth"),
+    Known("templates", "images", "four waves 6x6 with 8 levels, each pixel with noise", "known truth"),
+    Known("texture", "images", "5x5 images with 4 levels whose neighbours are alike", "known truth"),
     Known(
         "markov-text", "text", "64 characters of a second-order Markov chain over 8 letters", "known truth"
     ),
+    Known("hidden-markov-text", "text", "10 characters of 4, drawn in six hidden states", "known truth"),
+    Known("brackets", "text", "16 balanced brackets of two kinds, any tree alike", "known truth"),
     Known("ar2", "series", "a second-order autoregression, in windows of 64 steps", "known truth"),
+    Known("arma", "series", "a slow drift under noise, ARMA(1, 1), in windows of 64 steps", "known truth"),
+    Known("tones", "sound", "64 samples of one of three pitches in coloured noise, 1 kHz", "known truth"),
+    Known("coloured-noise", "sound", "64 samples of noise of the first order, 1 kHz", "known truth"),
     Known(
         "mnist", "images", "handwritten digits 28x28, 10 classes, 50k/10k/10k", "files", "mnist", IDX_FILES
     ),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pangen.data.dataset import Data
 from pangen.errors import PangenError
-from pangen.files import read_json
+from pangen.files import read_object
 from pangen.registry import entries, get
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def latent_data(run: str) -> Data:
         raise PangenError(
             f"there is no run folder '{run}' to take codes of; `pangen fit vae DATA --unconditional` makes one."
         )
-    recipe = Recipe.from_json(read_json(folder / RECIPE))
+    recipe = Recipe.from_json(read_object(folder / RECIPE))
     entry = get(recipe.model["name"])
     if "latent" not in entry.capabilities:
         coders = ", ".join(

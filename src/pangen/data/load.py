@@ -178,10 +178,10 @@ def _read(path: Path, kind: str, given: dict[str, Any], window: int) -> tuple[di
 
 def _find(name: str | Path) -> Path:
     path = Path(name).expanduser()
-    if path.exists():
+    if str(name) and path.exists():
         return path
     text = str(name)
-    if "/" in text or "\\" in text or text.startswith(("~", ".")) or path.suffix:
+    if not text or "/" in text or "\\" in text or text.startswith(("~", ".")) or path.suffix:
         raise PangenError(
             f"there is no file or folder '{name}'; check the path, or choose a name from `pangen data`."
         )

@@ -3,7 +3,20 @@
 from pangen.evaluation.check import check
 from pangen.evaluation.comparison import Stage, compare
 from pangen.evaluation.frontier import frontier
+from pangen.evaluation.gym import gym
 from pangen.evaluation.judge import Judge, evaluate
 from pangen.evaluation.table import table_rows
+from pangen.evaluation.verify import merge_ledgers, verify
 
-__all__ = ["Judge", "Stage", "check", "compare", "evaluate", "frontier", "table_rows"]
+__all__ = [
+    "Judge",
+    "Stage",
+    "check",
+    "compare",
+    "evaluate",
+    "frontier",
+    "gym",
+    "merge_ledgers",
+    "table_rows",
+    "verify",
+]

@@ -18,7 +18,11 @@ from pangen.codecs import accepts, choose_codec
 from pangen.data.dataset import Data
 from pangen.data.given import as_data
 from pangen.errors import PangenError
-from pangen.evaluation.judge import Judge, without_cost
+from pangen.evaluation.cost import PeakMemory
+from pangen.evaluation.evidence import EVIDENCE
+from pangen.evaluation.judge import Judge, without_cost, without_draws
+from pangen.evaluation.ledger import LEDGER, entries_of, write_ledger
+from pangen.evaluation.ranking import rank_intervals
 from pangen.evaluation.summary import mark_beaten, summarise
 from pangen.files import make_folder, read_json, write_json
 from pangen.recipes import RULE, Recipe
@@ -68,8 +72,8 @@ def compare(
         budget: seconds of training for each model and seed, or
         steps: optimizer steps. Neither: 12 seconds.
         seeds: trainings of each model, with seeds 0, 1, ...
-        out: a folder that keeps runs, evaluations, `compare.json` and `report.html`. A comparison
-            that was interrupted goes on there: complete runs are not trained again.
+        out: a folder that keeps runs, evaluations, `compare.json`, `ledger.jsonl` and `report.html`. A
+            comparison that was interrupted goes on there: complete runs are not trained again.
         redo: train every run in `out` again with its recorded steps, and say what differs.
         device: auto, cpu, cuda or mps.
         features: a run of a `vit` or `cnn`, or its folder, in whose features samples are set against real data.
@@ -77,7 +81,7 @@ def compare(
 
     Returns:
         `{data, rows, baselines, ...}`: a row is what `evaluate` returns, or `{model, family, seed,
-        failed}`; with several seeds `summary` has a mean and an interval for each model.
+        failed}`; `summary` has for each model the seeds that succeeded, means with intervals over seeds, and ranks.
 
     Raises:
         PangenError: for any mistake in the above, before anything is trained.
@@ -107,14 +111,15 @@ def compare(
     rows = [work.row(name, seed, index) for index, (name, seed) in enumerate(plan)]
     result: dict[str, Any] = {
         "data": found.name,
-        "rows": mark_beaten(rows),
+        "rows": [without_draws(row) for row in mark_beaten(rows)],
         "baselines": work.judge.yardsticks(),
-        "summary": summarise(rows),
+        "summary": summarise(rows, rank_intervals(rows)),
         "facts": _facts(found),
         "budget": budget,
         "steps": steps,
         "seeds": len({seed for _, seed in plan}),
         "protocol": work.judge.protocol(),
+        "features": _folder_of(features),
         "machine": machine(),
         "rule": RULE,
         "command": _command(found.name, models, budget, steps, seeds, out, redo, features),
@@ -126,6 +131,7 @@ def compare(
         from pangen.evaluation.report import write_report
 
         write_json(folder / RESULT, result)
+        write_ledger(folder / LEDGER, entries_of(result))
         tell(Stage("report", len(plan), len(plan), "writing"))
         write_report(folder / REPORT, result, found, folder / RUNS)
     return result
@@ -167,13 +173,14 @@ class _Work:
         return row
 
     def _row(self, name: str, seed: int, tell: Callable[[Event | str], None]) -> dict[str, Any]:
+        peak = PeakMemory(pick_device(self.device))
         if self.folder is None:
-            return self._judged(self._fit(name, seed, None, tell), tell)
+            return self._judged(self._fit(name, seed, None, tell), tell, peak)
         path = self.folder / RUNS / f"{name}-{seed}"
         kept = evaluation_path(path)
         before = read_json(kept) if kept.exists() else None
         if self.redo:
-            row = self._judged(self._again(path, tell), tell)
+            row = self._judged(self._again(path, tell), tell, peak)
             same = before is not None and without_cost(before) == without_cost(_plain(row))
             self.redone["identical" if same else "different"].append(path.name)
         elif is_complete(path):
@@ -183,7 +190,7 @@ class _Work:
         else:
             kept.unlink(missing_ok=True)
             shutil.rmtree(path, ignore_errors=True)
-            row = self._judged(self._fit(name, seed, path, tell), tell)
+            row = self._judged(self._fit(name, seed, path, tell), tell, peak)
         write_json(kept, row)
         return row
 
@@ -195,25 +202,42 @@ class _Work:
 
     def _again(self, path: Path, tell: Callable[[Event | str], None]) -> Run:
         """The recorded recipe trained anew beside the old run, which it then replaces."""
-        recipe = Recipe.from_json(read_json(path / RECIPE))
-        entry, scratch = get(recipe.model["name"]), path.with_name(f".{path.name}")
+        scratch = path.with_name(f".{path.name}")
         shutil.rmtree(scratch, ignore_errors=True)
-        told = dict(recipe.codec)
-        name = told.pop("name")
-        codec = choose_codec(entry, self.data, conditional=recipe.conditional, name=name, settings=told)
-        # to resume from nothing is to start with the recorded steps, the budget being spent already
-        run = fit_recipe(
-            recipe, self.data, codec, path=scratch, device=pick_device(self.device), resume=True, report=tell
-        )
-        _whole(run)
+        run = retrain(path, self.data, scratch, self.device, tell)
         shutil.rmtree(path)
         scratch.rename(path)
         run.path = path
         return run
 
-    def _judged(self, run: Run, tell: Callable[[Event | str], None]) -> dict[str, Any]:
+    def _judged(
+        self, run: Run, tell: Callable[[Event | str], None], peak: PeakMemory | None = None
+    ) -> dict[str, Any]:
+        """`peak`: of the memory that training took as well, where the run was trained just now."""
         tell("evaluating")
-        return self.judge.judge(run)
+        row = self.judge.judge(run, run.path / EVIDENCE if run.path else None)
+        row["cost"]["peak_megabytes"] = peak.megabytes() if peak else None
+        return row
+
+
+def retrain(
+    path: Path,
+    data: Data,
+    scratch: Path,
+    device: str,
+    tell: Callable[[Event | str], None] = lambda what: None,
+) -> Run:
+    """The recorded recipe of the run in `path`, trained anew for its recorded steps in `scratch`."""
+    recipe = Recipe.from_json(read_json(path / RECIPE))
+    told = dict(recipe.codec)
+    name = told.pop("name")
+    codec = choose_codec(
+        get(recipe.model["name"]), data, conditional=recipe.conditional, name=name, settings=told
+    )
+    # to resume from nothing is to start with the recorded steps, the budget being spent already
+    return _whole(
+        fit_recipe(recipe, data, codec, path=scratch, device=pick_device(device), resume=True, report=tell)
+    )
 
 
 def evaluation_path(run: Path) -> Path:
@@ -320,6 +344,11 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(row))
 
 
+def _folder_of(run: Run | str | Path | None) -> str | None:
+    path = run.path if isinstance(run, Run) else run
+    return None if path is None else str(path)
+
+
 def _facts(data: Data) -> dict[str, Any]:
     return {
         "modality": data.modality,
@@ -349,7 +378,7 @@ def _command(
     if not redo:
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
         words += ["--seeds", str(seeds)] if seeds > 1 else []
-    if features is not None:
-        words += ["--features", str(features.path if isinstance(features, Run) else features)]
+    if (path := _folder_of(features)) is not None:
+        words += ["--features", path]
     words += ["-o", str(out)] if out is not None else []
     return shlex.join([*words, "--redo"] if redo else words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,30 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from pangen.model import GenerativeModel
 from pangen.run import Run
+
+
+class PeakMemory:
+    """The most memory at once since it was made: of the accelerator in use, else of the whole process."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the process's peak starts anew
+            self.known = True
+        except OSError:
+            self.known = False
+
+    def megabytes(self) -> float | None:
+        """None where the system does not tell."""
+        if self.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)
+        if not self.known:
+            return None
+        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+        return round(int(line.split()[1]) / 2**10, 1)
 
 
 def sample_timed(run: Run, n: int, y: Any, *, seed: int = 0, **how: Any) -> tuple[Any, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from pangen.threads import threads
 WIDEST = 32
 GRAMS = 256
 """Most frequent training bigrams and trigrams that describe a text."""
+TRIGRAMS = 512
+"""Counters that all trigrams of a text are spread over, where texts are looked for copies."""
 FITTED_ON = 10_000
 """Training examples that principal components and n-grams are found on, at most."""
 
@@ -34,12 +36,14 @@ class Features:
 
 
 def flatten(data: Data, raw: Any) -> Tensor:
-    """Raw images, vectors, series or sound as plain coordinates `(N, D)` float32.
+    """Raw examples as plain coordinates `(N, D)` float32.
 
-    Grey levels are scaled to [0, 1]; sound becomes log-mel spectrograms; other numbers to the training split's mean 0 and deviation 1.
+    Texts are counted trigrams; grey levels are scaled to [0, 1]; sound becomes log-mel spectrograms; other numbers to the training split's mean 0 and deviation 1.
     """
     if data.modality == "sound":
         return log_mel(raw, data.rate)
+    if data.modality == "text":
+        return _trigrams(raw)
     if data.modality == "image":
         return raw.flatten(1).float() / (data.levels - 1)
     train = data.train.x.double()
@@ -49,7 +53,8 @@ def flatten(data: Data, raw: Any) -> Tensor:
 
 def coordinates(data: Data) -> str:
     """What `flatten` gives, in a user's words."""
-    return {"image": "pixels", "sound": "log-mel spectrograms"}.get(data.modality, "standardised coordinates")
+    named = {"image": "pixels", "sound": "log-mel spectrograms", "text": "character trigrams"}
+    return named.get(data.modality, "standardised coordinates")
 
 
 def choose_features(data: Data, examples: int) -> Features:
@@ -105,6 +110,19 @@ def _ngrams(train: tuple[str, ...], most: int) -> Features:
     project, dims = _principal(frequencies(train), most)
     name = f"frequencies of {len(index)} character bigrams and trigrams, principal components, {dims}-d"
     return Features(name, dims, lambda texts: project(frequencies(texts)))
+
+
+def _trigrams(texts: Sequence[str]) -> Tensor:
+    """Roots of the shares of all trigrams, each in the counter that its hash names: rare ones count too."""
+    table = torch.zeros(len(texts), TRIGRAMS)
+    for row, text in enumerate(texts):
+        codes = torch.tensor([ord(c) for c in f"\0\0{text}"], dtype=torch.long)
+        index = (codes[:-2] * 31 + codes[1:-1]) * 31 + codes[2:]
+        if len(index):
+            table[row] = torch.bincount(index * 2654435761 % 2**32 % TRIGRAMS, minlength=TRIGRAMS) / len(
+                index
+            )
+    return table.sqrt()
 
 
 def _grams(text: str) -> list[str]:

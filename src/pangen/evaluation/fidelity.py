@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pangen.evaluation.intervals import centred_interval, resampling_weights
+from pangen.evaluation.intervals import resampling_weights
 
 RESAMPLES = 200
 
@@ -32,7 +32,7 @@ def frechet_distance(
     return float(frechet_of_moments(*moments(real, real_weights), *moments(fake, fake_weights)))
 
 
-def frechet_interval(
+def frechet_replicates(
     real: Tensor,
     fake: Tensor,
     real_y: Tensor | None = None,
@@ -40,16 +40,16 @@ def frechet_interval(
     shares: Tensor | None = None,
     *,
     seed: int = 0,
-) -> list[float]:
-    """95 % interval of the distance at these sample counts; both sets are resampled.
+) -> Tensor:
+    """The distance after both sets were resampled `(RESAMPLES,)`.
 
-    With `shares` `(classes,)`, sets whose classes are known are weighted to them, also in each
-    resample.
+    The i-th draws the same real examples whatever the samples are, so that replicates of two models
+    are paired. With `shares` `(classes,)`, sets whose classes are known are weighted to them, also
+    in each resample.
     """
     ours = _resampled_moments(real, real_y, shares, "real", seed)
     theirs = _resampled_moments(fake, fake_y, shares, "fake", seed)
-    weights = class_weights(real_y, shares), class_weights(fake_y, shares)
-    return centred_interval(frechet_distance(real, fake, *weights), frechet_of_moments(*ours, *theirs))
+    return frechet_of_moments(*ours, *theirs)
 
 
 def class_weights(y: Tensor | None, shares: Tensor | None, drawn: Tensor | None = None) -> Tensor | None:

@@ -65,7 +65,13 @@ def trade_off(
     """Quality against sampling time, on a logarithmic time axis."""
     figure, axes = _figure(5.4, 3.9)
     axes.set_xscale("log")
-    if log_y and all(p.y > 0 for p in points) and all(level.y > 0 for level in levels):
+    if points:  # before anything is drawn: a single time leaves nothing to scale by
+        span = max(p.x for p in points) / min(p.x for p in points)
+        axes.set_xlim(
+            min(p.x for p in points) / span**0.06 / 1.6, max(p.x for p in points) * span**0.22 * 2.6
+        )
+    heights = [p.y for p in points] + [level.y for level in levels]
+    if log_y and min(heights) > 0 and max(heights) > 3 * min(heights):
         axes.set_yscale("log")
     for p in points:
         low, high = max(p.y - p.low, 0), max(p.high - p.y, 0)
@@ -74,11 +80,6 @@ def trade_off(
         axes.errorbar(p.x, p.y, yerr=[[low], [high]], fmt="o", ms=6, lw=1, color=colour(p.family), alpha=0.95)
     for level in levels:
         axes.axhline(level.y, color=INK, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
-    if points:
-        span = max(p.x for p in points) / min(p.x for p in points)
-        axes.set_xlim(
-            min(p.x for p in points) / span**0.06 / 1.2, max(p.x for p in points) * span**0.22 * 1.6
-        )
     axes.set(xlabel=xlabel, ylabel=ylabel)
     for i, level in enumerate(levels):  # at alternate ends: yardsticks can lie close together
         side, shift = ("right", -2) if i % 2 == 0 else ("left", 2)

@@ -37,14 +37,20 @@ def mean_interval(values: Tensor, *keys: int | str, resamples: int = RESAMPLES) 
     return _quantiles(means)
 
 
-def centred_interval(value: float, replicates: Tensor) -> list[float]:
-    """`[low, high]` around `value` with the spread of bootstrap `replicates`, never below 0.
+def centred_interval(value: float, replicates: Tensor, *, least: float = 0.0) -> list[float]:
+    """`[low, high]` around `value` with the spread of bootstrap `replicates`, never below `least`.
 
     A distance between distributions is biased upwards in small samples, and once more in each
     resample: the spread of the replicates is used and their shift is not.
     """
     low, high = _quantiles(replicates - replicates.mean())
-    return [max(value + low, 0.0), value + high]
+    return [max(value + low, least), value + high]
+
+
+def normal_interval(value: float, replicates: Tensor, *, least: float = 0.0) -> list[float]:
+    """The same from too few replicates for their quantiles: 1.96 of their standard deviations."""
+    half = 1.96 * float(replicates.std())
+    return [max(value - half, least), value + half]
 
 
 def ratio_interval(above: Tensor, below: Tensor, *keys: int | str, resamples: int = RESAMPLES) -> list[float]:

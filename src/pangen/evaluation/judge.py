@@ -18,27 +18,23 @@ from pangen.data.given import as_data
 from pangen.data.latents import unchanged
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.classification import CLASSIFIER, synthetic_accuracy
+from pangen.evaluation.closeness import Closeness, share
 from pangen.evaluation.cost import sample_timed
+from pangen.evaluation.evidence import evidence
 from pangen.evaluation.features import choose_features, coordinates, features_of, flatten
-from pangen.evaluation.fidelity import (
-    class_weights,
-    density_coverage,
-    frechet_distance,
-    frechet_interval,
-    precision_recall,
-)
-from pangen.evaluation.intervals import mean_interval
+from pangen.evaluation.known_truth import LAW_ROW, against_law
 from pangen.evaluation.latent import latent_of
-from pangen.evaluation.likelihood import Examples, examples_compared, likelihoods
-from pangen.evaluation.memorisation import ALPHA, copy_threshold, near_copies
+from pangen.evaluation.likelihood import Examples, examples_compared, likelihood_of_the_law, likelihoods
+from pangen.evaluation.memorisation import Memory, auc
 from pangen.evaluation.mixing import mixing_of
 from pangen.evaluation.sharpness import sharpness
+from pangen.evaluation.summary import mark_caught
+from pangen.evaluation.yardsticks import CHEATS, REAL_ROW, cheats
 from pangen.rng import generator
 from pangen.run import Run, as_run
 
-NEIGHBOURS = {"precision and recall": 3, "density and coverage": 5}
-FEWEST = 10
-"""Examples without which there is no fidelity."""
+MEMBERS = 200
+"""Training examples whose likelihood is set against that of unseen ones, at most."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -73,7 +69,7 @@ def evaluate(
     found = data_of(run) if data is None else as_data(data)
     check_kind(run, found)
     judge = Judge(found, split=split, seed=seed, samples=samples, examples=examples, features=features)
-    return judge.judge(run)
+    return without_draws(judge.judge(run))
 
 
 class Judge:
@@ -122,11 +118,8 @@ class Judge:
             of = as_run(features)
             check_kind(of, data)
             self.features = features_of(of, data, fewest)
-        self._real = self.features.embed(self.reference.x)
-        self._shares = _shares(data)
-        self._train = self._plain(data.train.all(generator("cpu", "judge", "train"))[0])
-        self._threshold = copy_threshold(self._plain(self.reference.x), self._train)
-        self._usual = self._copies(self.held_out.x)
+        self._closeness = Closeness(self.features, self.reference, _shares(data), seed=seed)
+        self._memory = self._remember()
 
     def protocol(self) -> dict[str, Any]:
         """What an evaluation depends on beside the run: equal protocols can be compared."""
@@ -137,12 +130,16 @@ class Judge:
             "seed": self.seed,
             "samples": self.samples,
             "reference": len(self.reference.x),
+            "reference_hash": self._closeness.hash,
             "examples": len(self.scored.x),
             "features": self.features.name,
         }
 
-    def judge(self, run: Run) -> dict[str, Any]:
-        """The evaluation of one run."""
+    def judge(self, run: Run, picture: Path | None = None) -> dict[str, Any]:
+        """The evaluation of one run, its field `draws` what ranks are resampled from.
+
+        `picture`: where to keep the samples nearest to training examples, beside these.
+        """
         card = run.card
         row: dict[str, Any] = {
             "model": run.entry.name,
@@ -155,18 +152,22 @@ class Judge:
             "density": "none" if run.no_likelihood else run.entry.density,
         }
         row |= likelihoods(run, self.data, self.scored, seed=self.seed)
+        nats = row.pop("each", [])
+        draws = {"nats": nats} if nats else {}
         cost = {"parameters": card.get("parameters"), "train_seconds": card.get("seconds")}
         if run.entry.samples:
             y = run.conditions(self.samples, seed=self.seed)
             x, drawing = sample_timed(run, self.samples, y, seed=self.seed)
-            row |= self.measure(x, y)
+            row |= self.measure(x, y, picture)
+            draws |= row.pop("draws")
             if run.entry.chains:
                 row["mixing"] = mixing_of(run, seed=self.seed)
         else:
             reason = {"none": f"cannot be sampled: {run.entry.sampling.removeprefix('none: ')}"}
-            row |= {"fidelity": reason, "classification": reason, "near_copies": reason}
+            row |= dict.fromkeys(("fidelity", "classification", "near_copies", "membership"), reason)
             row |= {"sharpness": reason} if self.data.modality == "image" else {}
             drawing = {"sample_seconds_per_1000": None, "network_evaluations": None}
+        row["membership_by_likelihood"] = self._members_by_likelihood(run, nats)
         if isinstance(run.model, HasLatent):
             row["latent"] = latent_of(run, self.data, self.reference, seed=self.seed)
         row["cost"] = {**cost, **drawing, "sampling": run.entry.sampling, "device": card.get("device")}
@@ -178,62 +179,47 @@ class Judge:
             "best_score": best.get("score"),
             "warnings": card.get("warnings", []),
         }
-        return {**row, "protocol": self.protocol()}
+        return {**row, "draws": draws, "protocol": self.protocol()}
 
-    def measure(self, x: Any, y: Any) -> dict[str, Any]:
-        """The fields `fidelity`, `classification`, `near_copies` and, of images, `sharpness` of raw samples."""
+    def measure(self, x: Any, y: Any, picture: Path | None = None) -> dict[str, Any]:
+        """The fields of raw samples: `fidelity`, `classification`, `near_copies`, `membership` and, of images, `sharpness`.
+
+        And `draws`, as `judge` says.
+        """
         _check_finite(x)
+        fidelity, replicates = self._closeness.measure(x, y)
         return {
-            "fidelity": self._fidelity(x, y),
+            "fidelity": fidelity,
             "classification": self._classification(x, y),
-            "near_copies": self._near_copies(x),
+            **self._memorised(x, picture),
             **({"sharpness": self._sharpness(x)} if self.data.modality == "image" else {}),
+            **({"against_law": self._against_law(x)} if self.data.truth is not None else {}),
+            "draws": {"frechet": replicates} if replicates else {},
         }
 
     def frechet(self, x: Any, y: Any) -> dict[str, Any]:
         """That field of `fidelity` alone, of raw samples."""
         _check_finite(x)
-        n = min(len(x), len(self._real))
-        if n < FEWEST:
-            raise PangenError(f"{n} examples are too few to measure by; {FEWEST} are needed.")
-        return self._frechet(self.features.embed(x[:n]), None if y is None else y[:n])
+        return self._closeness.frechet(x, y)
 
     def yardsticks(self) -> list[dict[str, Any]]:
-        """Real data in the place of samples: what a perfect model and a perfect memory would score."""
+        """Real data in the place of samples, which is what a perfect model would score, and five cheats."""
         copies = pick(self.data.train, self.samples)
-        rows = {"held-out real data": self.held_out, "copies of the training set": copies}
-        return [{"model": name, **self.measure(found.x, found.y)} for name, found in rows.items()]
+        found = cheats(self.data, self.held_out, copies, self.features, self.samples)
+        rows = [(REAL_ROW, self.held_out), *zip(CHEATS, found, strict=True)]
+        measured = [{"model": name, **without_draws(self.measure(*examples))} for name, examples in rows]
+        return [*mark_caught(measured), *self._law()]
 
-    def _fidelity(self, x: Any, y: Any) -> dict[str, Any]:
-        n = min(len(x), len(self._real))
-        if n < FEWEST:
-            return {"none": f"{n} examples are too few to measure by; {FEWEST} are needed"}
-        fake, real = self.features.embed(x[:n]), self._real
-        facts = {"features": self.features.name, "samples": n, "reference": len(real)}
-        pr = precision_recall(real, fake, NEIGHBOURS["precision and recall"])
-        dc = density_coverage(real, fake, NEIGHBOURS["density and coverage"])
-        shares = {
-            "precision": pr.of_samples, "recall": pr.of_real, "density": dc.of_samples, "coverage": dc.of_real,
-        }  # fmt: skip
-        entries = {"frechet": self._frechet(fake, None if y is None else y[:n])}
-        for name, values in shares.items():
-            k = NEIGHBOURS[
-                "precision and recall" if name in ("precision", "recall") else "density and coverage"
-            ]
-            entries[name] = _share(values, name, self.seed, neighbours=k, **facts)
-        return entries
+    def _law(self) -> list[dict[str, Any]]:
+        """The row of the law behind the data, where that is known."""
+        if self.data.truth is None:
+            return []
+        x = self.data.truth.sample(self.samples, generator("cpu", LAW_ROW, self.data.name))
+        fields = likelihood_of_the_law(self.data, self.scored)
+        return [{"model": LAW_ROW, **fields, **without_draws(self.measure(x, None))}]
 
-    def _frechet(self, fake: Tensor, y: Any) -> dict[str, Any]:
-        """Of samples in the feature space, weighted as their classes occur."""
-        real, ys = self._real, (self.reference.y, y)
-        weights = [class_weights(labels, self._shares) for labels in ys]
-        return {
-            "value": frechet_distance(real, fake, *weights),
-            "interval": frechet_interval(real, fake, *ys, self._shares, seed=self.seed),
-            "features": self.features.name,
-            "samples": len(fake),
-            "reference": len(real),
-        }
+    def _against_law(self, x: Any) -> dict[str, Any]:
+        return against_law(self.data.truth, self.reference.x, x, self.features, seed=self.seed)
 
     def _classification(self, x: Any, y: Any) -> dict[str, Any]:
         if not self.data.labels and not self.data.meanings:
@@ -249,39 +235,52 @@ class Judge:
         right = synthetic_accuracy(
             flatten(self.data, x), y, flatten(self.data, real[0]), self.data.classes(real[1])
         )
-        return _share(
+        return share(
             right, "accuracy", self.seed, classifier=CLASSIFIER, samples=len(x), tested_on=len(right)
         )
 
-    def _near_copies(self, x: Any) -> dict[str, Any]:
+    def _memorised(self, x: Any, picture: Path | None) -> dict[str, Any]:
+        """The fields `near_copies`, with the samples that are nearest to training examples, and `membership`."""
+        if isinstance(self._memory, str):
+            reason = {"none": self._memory}
+            return {"near_copies": reason, "membership": reason}
+        plain = flatten(self.data, x)
+        facts = {"features": coordinates(self.data), "samples": len(plain)}
+        copies, found = self._memory.copies(plain)
+        shown = evidence(self.data, x, self._trained_on(), found, picture)
+        return {
+            "near_copies": {**copies, "held_out": self._usual, **facts, "closest": shown},
+            "membership": {**self._memory.membership(plain), **facts},
+        }
+
+    def _remember(self) -> Memory | str:
+        """The measure of near-copies, or why there is none."""
         if self.data.modality == "series":
-            return {
-                "none": "a series moves on: what is held out is no measure of nearness to what came before"
-            }
-        if self._threshold == 0:
-            return {"none": "unseen real examples equal training examples: copies prove nothing here"}
-        where = self.features.name if self.data.modality == "text" else coordinates(self.data)
-        found = self._copies(x)
-        return _share(
-            found,
-            "copies",
-            self.seed,
-            held_out=float(self._usual.double().mean()),
-            threshold=self._threshold,
-            alpha=ALPHA,
-            features=where,
-            samples=len(found),
+            return "a series moves on: what is held out is no measure of nearness to what came before"
+        memory = Memory(
+            flatten(self.data, self._trained_on()), flatten(self.data, self.reference.x), seed=self.seed
         )
+        if memory.threshold == 0:
+            return "unseen real examples equal training examples: copies prove nothing here"
+        self._usual = memory.copies(flatten(self.data, self.held_out.x))[0]["value"]
+        return memory
+
+    def _members_by_likelihood(self, run: Run, unseen: list[float]) -> dict[str, Any]:
+        """How well the likelihood tells training examples from unseen ones."""
+        if not unseen:
+            return {"none": "no likelihood"}
+        members = pick(self.data.train, min(MEMBERS, len(unseen)))
+        seen = likelihoods(run, self.data, members, seed=self.seed).get("each")
+        if not seen:
+            return {"none": "log-probability is not finite on training examples"}
+        return {**auc(torch.tensor(seen), torch.tensor(unseen)), "by": "log p(x)", "samples": len(seen)}
+
+    def _trained_on(self) -> Any:
+        return self.data.train.all(generator("cpu", "judge", "train"))[0]
 
     def _sharpness(self, x: Tensor) -> dict[str, Any]:
         top = self.data.levels - 1
         return sharpness(self.reference.x.float() / top, x.float() / top, self.seed)
-
-    def _copies(self, x: Any) -> Tensor:
-        return near_copies(self._plain(x), self._train, self._threshold)
-
-    def _plain(self, x: Any) -> Tensor:
-        return self.features.embed(x) if self.data.modality == "text" else flatten(self.data, x)
 
 
 def pick(split: Split, n: int) -> Examples:
@@ -335,11 +334,11 @@ def data_of(run: Run) -> Data:
     return unchanged(load_data(spec.name, **spec.options), spec)
 
 
-def _share(values: Tensor, name: str, seed: int, **facts: Any) -> dict[str, Any]:
-    values = values.double()
-    return {"value": float(values.mean()), "interval": mean_interval(values, name, seed), **facts}
-
-
 def without_cost(row: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluation without what depends on the clock."""
     return {k: v for k, v in row.items() if k != "cost"}
+
+
+def without_draws(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation for people: without what ranks are resampled from."""
+    return {k: v for k, v in row.items() if k != "draws"}

@@ -31,7 +31,7 @@ def examples_compared(data: Data, split: str) -> int:
 
 
 def likelihoods(run: Run, data: Data, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
-    """The fields `likelihood`, and where they apply `likelihood_given_label`, `classifier` and `regret`."""
+    """The field `likelihood`, and where they apply `likelihood_given_label`, `classifier`, `regret`, and `each` example's nats."""
     labels, itself = run.codec.labels, isinstance(run.model, HasClassifier)
     if reason := run.no_likelihood:
         fields: dict[str, Any] = {"likelihood": {"none": reason}}
@@ -66,13 +66,34 @@ def _of_likelihood(
     else:
         found = LogProb(joint.nats.logsumexp(1), joint.kind)
     fields = {"likelihood": _summary(found.nats, found.kind, dims, discrete)}
+    if "none" not in fields["likelihood"]:
+        fields["each"] = found.nats.tolist()
     if joint is not None and examples.y is not None:
         own = (joint.nats - run.codec.label_log_prior).gather(1, examples.y[:, None])[:, 0]
         fields["likelihood_given_label"] = _summary(own, joint.kind, dims, discrete)
     if data.truth is not None:
         difference = data.truth.log_prob(examples.x).double() - found.nats
-        fields["regret"] = {**mean_and_error(difference), "entropy": float(data.truth.entropy)}
+        fields["regret"] = _regret(difference, data.truth.entropy, found.kind)
     return fields
+
+
+def likelihood_of_the_law(data: Data, examples: Examples) -> dict[str, Any]:
+    """The same fields of the law behind the data: no regret, and `surprise`, how far its mean is from the entropy here."""
+    nats = data.truth.log_prob(examples.x)
+    dims = sum(x.numel() if isinstance(x, Tensor) else len(x) for x in examples.x) / len(examples.x)
+    return {
+        "likelihood": _summary(nats, "exact", dims, data.discrete),
+        "regret": _regret(nats - nats, data.truth.entropy, "exact"),
+        "surprise": mean_and_error(-nats - data.truth.entropy),
+    }
+
+
+def _regret(difference: Tensor, entropy: float, kind: str) -> dict[str, Any]:
+    """The mean of log p_true(x) - log p(x), paired: its error is that of the difference, far below that of either."""
+    if not torch.isfinite(difference).all():
+        bad = int((~torch.isfinite(difference)).sum())
+        return {"none": f"log-probability is not finite on {bad} of {len(difference)} held-out examples"}
+    return {**mean_and_error(difference), "entropy": float(entropy), "kind": kind}
 
 
 def bits_per_dim(nats: float, dims: float) -> float:

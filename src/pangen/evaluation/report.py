@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,24 @@ import torch
 
 from pangen.data.dataset import REAL, Data
 from pangen.evaluation import figures
+from pangen.evaluation.evidence import EVIDENCE
 from pangen.evaluation.images import grid, picture, png, scatter
 from pangen.evaluation.judge import pick
 from pangen.evaluation.sound import spectrograms
-from pangen.evaluation.summary import number
-from pangen.evaluation.table import BEATEN, cell, code_facts, columns, is_beaten
+from pangen.evaluation.summary import MEASURES, entry_of, number
+from pangen.evaluation.table import (
+    BEATEN,
+    FURTHER,
+    Column,
+    caught,
+    cell,
+    code_facts,
+    columns,
+    is_beaten,
+    mean_cell,
+    with_ranks,
+)
+from pangen.evaluation.yardsticks import REAL_ROW
 from pangen.files import write_bytes, write_text
 from pangen.recipes import RULE
 from pangen.registry import TAXONOMY, get
@@ -27,6 +41,10 @@ SHOWN = {"image": 40, "vector": 2000, "series": 15, "text": 4, "sound": 16}
 FEW = 10
 """Classes that each have a column in a picture, at most."""
 PICTURE = "samples.png"
+HEADINGS = {
+    "frechet": "Fréchet", "precision": "precision", "recall": "recall", "coverage": "coverage", "accuracy": "train on synthetic",
+    "near_copies": "near copies", **{column.measure: column.heading for column in FURTHER},
+}  # fmt: skip
 
 
 def write_report(path: Path, result: dict[str, Any], data: Data, runs: Path) -> None:
@@ -41,14 +59,17 @@ def write_report(path: Path, result: dict[str, Any], data: Data, runs: Path) -> 
     page = environment.from_string(source).render(
         result=result,
         facts=result["facts"],
-        columns=shown,
-        rows=[_table_row(row, shown, result["seeds"] > 1) for row in result["rows"]],
-        yardsticks=[
-            {"model": row["model"], "cells": [cell(row, c) for c in shown]} for row in result["baselines"]
+        tables=[_table(result, shown), _table(result, FURTHER)],
+        caught=caught(result),
+        cheats=[
+            {"model": row["model"], "by": ", ".join(HEADINGS[m] for m in row["caught_by"]) or "nothing"}
+            for row in result["baselines"]
+            if "caught_by" in row
         ],
+        copies=_copies(result, runs),
         beaten_sign=BEATEN,
         plots=_plots(result),
-        cards=[_card(row, runs, data, result["seeds"] > 1) for row in result["rows"] if "failed" not in row],
+        cards=[_card(row, runs, data, result["seeds"] > 1) for row in _first_seeds(result)],
         real=[
             {"title": "real data, held out", **_real(data, "test")},
             {"title": "real data, training split", **_real(data, "train")},
@@ -57,8 +78,8 @@ def write_report(path: Path, result: dict[str, Any], data: Data, runs: Path) -> 
         taxonomy=_taxonomy(result),
         rule=result.get("rule", RULE),
         families={row["family"]: figures.colour(row["family"]) for row in result["rows"]},
-        summary=result["summary"] if result["seeds"] > 1 else [],
-        measures=[c for c in shown if c.measure != "evaluations"],
+        models=list(dict.fromkeys(row["model"] for row in result["rows"])),
+        summary=_over_seeds(result, shown) if result["seeds"] > 1 else None,
     )
     write_text(path, page)
 
@@ -113,10 +134,24 @@ def _embed(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def _table_row(row: dict[str, Any], shown: list[Any], many: bool) -> dict[str, Any]:
+def _table(result: dict[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
+    """The rows of all trainings, and the yardsticks."""
+    return {
+        "columns": shown,
+        "rows": [_table_row(row, shown, result["seeds"] > 1) for row in with_ranks(result)],
+        "yardsticks": [
+            {
+                "model": row["model"],
+                "cells": [{"text": cell(row, c), "title": _title(row, c.measure, [])} for c in shown],
+            }
+            for row in result["baselines"]
+        ],
+    }
+
+
+def _table_row(row: dict[str, Any], shown: Sequence[Column], many: bool) -> dict[str, Any]:
     base = {
         "model": f"{row['model']} #{row['seed']}" if many else row["model"],
-        "family": row["family"],
         "colour": figures.colour(row["family"]),
         "failed": row.get("failed"),
     }
@@ -135,24 +170,70 @@ def _table_row(row: dict[str, Any], shown: list[Any], many: bool) -> dict[str, A
     return {**base, "cells": cells}
 
 
+def _over_seeds(result: dict[str, Any], shown: Sequence[Column]) -> dict[str, Any]:
+    """A row for each model: how many seeds succeeded, and means."""
+    rows = []
+    for entry in result["summary"]:
+        good = [r for r in with_ranks(result) if r["model"] == entry["model"] and "failed" not in r]
+        cells = [mean_cell(entry, good[0], c) for c in shown] if good else ["–"] * len(shown)
+        rows.append({"model": entry["model"], "cells": [f"{entry['succeeded']} of {entry['seeds']}", *cells]})
+    return {"columns": shown, "rows": rows}
+
+
+def _first_seeds(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each model the row of the first seed that succeeded: those of all would be a wall of pictures."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in result["rows"]:
+        if "failed" not in row:
+            found.setdefault(row["model"], row)
+    return list(found.values())
+
+
+def _copies(result: dict[str, Any], runs: Path) -> list[dict[str, Any]]:
+    """For each model, the samples nearest to training examples: a picture, or words."""
+    found = []
+    for row in _first_seeds(result):
+        entry = row.get("near_copies", {})
+        if "value" not in entry:
+            continue
+        kept = runs / f"{row['model']}-{row['seed']}" / EVIDENCE
+        shown = {"image": _embed(kept.read_bytes()) if kept.exists() else None}
+        words = [[f"{e['ratio']:.2f}", *e["shown"][:2]] for e in entry["closest"] if "shown" in e]
+        if shown["image"] or words:
+            found.append(
+                {
+                    "title": f"{row['model']}, seed {row['seed']}" if result["seeds"] > 1 else row["model"],
+                    "colour": figures.colour(row["family"]),
+                    "share": f"{100 * entry['value']:.1f} % near copies",
+                    "held_out": f"{100 * entry['held_out']:.1f} %",
+                    "ratios": ", ".join(f"{e['ratio']:.2f}" for e in entry["closest"]),
+                    "threshold": f"{entry['threshold']:.2f}",
+                    "words": words,
+                    **shown,
+                }
+            )
+    return found
+
+
 def _title(row: dict[str, Any], measure: str, beaten: list[str]) -> str:
     """What a cell says when it is pointed at: interval, features, counts."""
-    entry = {
-        "accuracy": row["classification"],
-        "near_copies": row["near_copies"],
-    }.get(measure, row["fidelity"].get(measure, {}))
+    if measure not in MEASURES:
+        return ""
+    entry = (
+        row["fidelity"]
+        if MEASURES[measure][0] == "fidelity" and "none" in row["fidelity"]
+        else entry_of(row, measure)
+    )
     parts = []
     if "interval" in entry:
         parts.append("95 % interval {:.3g} to {:.3g}".format(*entry["interval"]))
-    if "features" in entry:
-        parts.append(entry["features"])
+    parts += [entry[key] for key in ("features", "by") if key in entry]
     if "samples" in entry:
         parts.append(f"{entry['samples']} samples")
     if "none" in entry:
         parts.append(entry["none"])
-    if measure in ("bits_per_dim", "nats"):
-        found = row["likelihood"]
-        parts.append(found.get("none") or f"{found['kind']}, {found['nats']:.3f} nats an example")
+    if measure in ("bits_per_dim", "nats") and "kind" in entry:
+        parts.append(f"{entry['kind']}, {entry['nats']:.3f} nats an example")
     if beaten:
         parts.append(f"bettered by {', '.join(beaten)}")
     return "; ".join(parts)
@@ -182,7 +263,7 @@ def _plots(result: dict[str, Any]) -> list[dict[str, str]]:
             levels = [
                 figures.Level(row["model"], value)
                 for row in result["baselines"]
-                if (value := number(row, name)) is not None
+                if row["model"] == REAL_ROW and (value := number(row, name)) is not None
             ]
         elif entropy is not None and not discrete:
             levels = [figures.Level("the truth (minus its entropy)", -entropy)]

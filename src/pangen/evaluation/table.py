@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from pangen.data.dataset import REAL
-from pangen.evaluation.summary import number
+from pangen.evaluation.summary import MEASURES, number
 
 BEATEN = "▾"
 """Beside a deep model's number that a classical baseline betters."""
@@ -29,13 +29,14 @@ def columns(result: dict[str, Any]) -> list[Column]:
     facts = result["facts"]
     discrete = facts["modality"] not in REAL
     found = [Column("bits_per_dim", "bits/dim", "↓") if discrete else Column("nats", "log p, nats", "↑")]
+    found.append(Column("rank nats", "rank"))
     if facts["entropy"] is not None:
-        found.append(Column("regret", "regret, nats", "↓"))
+        found += [Column("regret", "regret, nats", "↓"), Column("apart", "from the law, z", "↓")]
     found += [
         Column("frechet", "Fréchet", "↓"),
+        Column("rank frechet", "rank"),
         Column("precision", "precision", "↑"),
         Column("recall", "recall", "↑"),
-        Column("density", "density", "↑"),
         Column("coverage", "coverage", "↑"),
     ]
     if facts["labels"] and facts["modality"] != "text":
@@ -46,24 +47,56 @@ def columns(result: dict[str, Any]) -> list[Column]:
         Column("train_seconds", "train, s"),
         Column("sample_seconds_per_1000", "1000 samples, s"),
         Column("evaluations", "network calls"),
+        Column("peak_megabytes", "peak MB"),
     ]
 
 
+FURTHER = (
+    Column("frechet_extrapolated", "Fréchet, N → ∞", "↓"),
+    Column("kernel_distance", "kernel distance", "↓"),
+    Column("mmd", "MMD", "↓"),
+    Column("sliced_wasserstein", "sliced Wasserstein", "↓"),
+    Column("two_sample", "told from data", "→ .5"),
+    Column("density", "density", "↑"),
+    Column("membership", "members by samples", "→ .5"),
+    Column("membership_by_likelihood", "members by log p", "→ .5"),
+)
+"""Columns of the report's second table."""
+
+
 def table_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what `compare` returned; a failed model's row has its reason in the third cell."""
-    shown = columns(result)
-    many = result["seeds"] > 1
-    header = ["model", "family", *(f"{c.heading} {c.better}".strip() for c in shown)]
+    """Header and rows of what `compare` returned, one a model, or one a yardstick.
+
+    With several seeds a number is a mean, and ± half of its 95 % interval over seeds. The row of a
+    model that always failed has its reason in the cell after the family and, of several, seeds.
+    """
+    shown, many = columns(result), result["seeds"] > 1
+    header = [
+        "model", "family", *(["seeds"] if many else []), *(f"{c.heading} {c.better}".strip() for c in shown),
+    ]  # fmt: skip
     rows = []
-    for row in result["rows"]:
-        name = f"{row['model']} #{row['seed']}" if many else row["model"]
-        if "failed" in row:
-            rows.append([name, row["family"], f"failed: {row['failed']}", *[""] * (len(shown) - 1)])
+    placed = with_ranks(result)
+    for entry in result["summary"]:
+        of = [row for row in placed if row["model"] == entry["model"]]
+        good = [row for row in of if "failed" not in row]
+        head = [entry["model"], entry["family"]]
+        head += [f"{len(good)} of {len(of)}"] if many else []
+        if not good:
+            rows.append([*head, f"failed: {of[0]['failed']}", *[""] * (len(shown) - 1)])
+        elif many:
+            rows.append([*head, *(mean_cell(entry, good[0], column) for column in shown)])
         else:
-            rows.append([name, row["family"], *(cell(row, column) for column in shown)])
+            rows.append([*head, *(cell(good[0], column) for column in shown)])
     for row in result["baselines"]:
-        rows.append([row["model"], "yardstick", *(cell(row, column) for column in shown)])
+        blank = [""] if many else []
+        rows.append([row["model"], "yardstick", *blank, *(cell(row, column) for column in shown)])
     return header, rows
+
+
+def with_ranks(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows, each with the field `rank` of its model."""
+    ranks = {entry["model"]: entry["rank"] for entry in result["summary"]}
+    return [{**row, "rank": ranks[row["model"]]} for row in result["rows"]]
 
 
 def cell(row: dict[str, Any], column: Column) -> str:
@@ -71,10 +104,46 @@ def cell(row: dict[str, Any], column: Column) -> str:
     if column.measure == "evaluations":
         value = row.get("cost", {}).get("network_evaluations")
         return "" if value is None else str(value)
+    if column.measure.startswith("rank "):
+        return places(row.get("rank", {}).get(column.measure.removeprefix("rank ")))
     value = number(row, column.measure)
     if value is None:
         return _reason(row, column.measure)
     return _text(row, column.measure, value) + (f" {BEATEN}" if is_beaten(row, column.measure) else "")
+
+
+def mean_cell(entry: dict[str, Any], row: dict[str, Any], column: Column) -> str:
+    """A mean over seeds as it is printed; `row`: that of one of the seeds."""
+    found = entry.get(column.measure)
+    if found is None or found["interval"] is None:
+        return cell(row, column)
+    mean, half = found["mean"], found["interval"][1] - found["mean"]
+    if MEASURES[column.measure][0] == "cost" or half == 0:
+        return _text(row, column.measure, mean)
+    sign = _sign(row, column.measure)
+    if column.measure in ("accuracy", "near_copies"):
+        return f"{100 * mean:.1f} ± {100 * half:.1f} %"
+    if column.measure in ("bits_per_dim", "nats", "regret"):
+        return f"{sign}{mean:.3f} ± {half:.3f}"
+    return f"{mean:.3g} ± {half:.1g}"
+
+
+def places(found: list[int] | None) -> str:
+    """A rank interval."""
+    if found is None:
+        return "–"
+    best, worst = found
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def caught(result: dict[str, Any]) -> str:
+    """How many of the cheats in the table a metric gave away, as a sentence."""
+    cheats = [row for row in result["baselines"] if "caught_by" in row]
+    free = [row["model"] for row in cheats if not row["caught_by"]]
+    told = (
+        f"{len(cheats) - len(free)} of {len(cheats)} cheats are told from real data by at least one measure"
+    )
+    return f"{told}; not: {', '.join(free)}." if free else f"{told}."
 
 
 class Fact(NamedTuple):
@@ -119,22 +188,34 @@ def is_beaten(row: dict[str, Any], measure: str) -> bool:
     return bool(beaten.get(kind))
 
 
+def _sign(row: dict[str, Any], measure: str) -> str:
+    """What stands before a log-probability that is not exact."""
+    if measure not in ("bits_per_dim", "nats"):
+        return ""
+    return (SIGNS if measure == "bits_per_dim" else SIGNS_OF_NATS)[row["likelihood"]["kind"]]
+
+
 def _text(row: dict[str, Any], measure: str, value: float) -> str:
     match measure:
         case "bits_per_dim":
             error = row["likelihood"]["stderr"] / (math.log(2) * row["likelihood"]["dims"])
-            return f"{SIGNS[row['likelihood']['kind']]}{value:.3f} ± {error:.3f}"
+            return f"{_sign(row, measure)}{value:.3f} ± {error:.3f}"
         case "nats":
-            sign = SIGNS_OF_NATS[row["likelihood"]["kind"]]
-            return f"{sign}{value:.3f} ± {row['likelihood']['stderr']:.3f}"
+            return f"{_sign(row, measure)}{value:.3f} ± {row['likelihood']['stderr']:.3f}"
         case "regret":
-            return f"{value:.4f} ± {row['regret']['stderr']:.4f}"
+            return f"{SIGNS[row['regret']['kind']]}{value:.4f} ± {row['regret']['stderr']:.4f}"
+        case "apart":
+            return f"{value:.1f}"
         case "accuracy" | "near_copies":
             return f"{100 * value:.1f} %"
-        case "frechet":
+        case "kernel_distance" | "mmd":
+            return f"{value:.4f}"
+        case "frechet" | "frechet_extrapolated" | "sliced_wasserstein":
             return f"{value:.3g}"
         case "train_seconds" | "sample_seconds_per_1000":
             return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+        case "peak_megabytes":
+            return f"{value:.0f}"
         case _:
             return f"{value:.2f}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from functools import cache
@@ -21,6 +22,10 @@ def config(cls: type) -> type:
     """A frozen dataclass that refuses unknown fields when validated."""
     cls.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
     return dataclass(frozen=True, kw_only=True)(cls)
+
+
+FIXED = ("data", "data.name", "data.options", "data.fingerprint", "model", "model.name", "conditional")
+"""Fields of a recipe that nobody sets by their names."""
 
 
 @config
@@ -70,16 +75,22 @@ class Training:
     stops; 0: never."""
 
     def __post_init__(self) -> None:
+        positive, share = "a positive number", "at least 0 and less than 1"
         checks = {
-            "steps": self.steps >= 1, "batch": self.batch >= 1, "accumulate": self.accumulate >= 1,
-            "lr": self.lr > 0, "ema": 0 <= self.ema < 1, "validations": self.validations >= 1,
-            "snapshots": self.snapshots >= 0, "warmup": self.warmup >= 0, "patience": self.patience >= 0, "weight_decay": self.weight_decay >= 0,
-            "final": 0 <= self.final <= 1, "clip": self.clip is None or self.clip > 0, "budget": self.budget is None or self.budget > 0,
-            "betas": all(0 <= b < 1 for b in self.betas),
+            "steps": (self.steps >= 1, "at least 1"), "batch": (self.batch >= 1, "at least 1"),
+            "accumulate": (1 <= self.accumulate <= self.batch, "at least 1 and at most training.batch"),
+            "lr": (0 < self.lr < math.inf, positive), "ema": (0 <= self.ema < 1, share),
+            "validations": (self.validations >= 1, "at least 1"), "snapshots": (self.snapshots >= 0, "at least 0"),
+            "validation_examples": (self.validation_examples >= 1, "at least 1"),
+            "warmup": (self.warmup >= 0, "at least 0"), "patience": (self.patience >= 0, "at least 0"),
+            "weight_decay": (self.weight_decay >= 0, "at least 0"), "final": (0 <= self.final <= 1, "from 0 to 1"),
+            "clip": (self.clip is None or self.clip > 0, f"{positive}, or null"),
+            "budget": (self.budget is None or 0 < self.budget < math.inf, positive),
+            "betas": (all(0 <= b < 1 for b in self.betas), f"both {share}"),
         }  # fmt: skip
-        for name, holds in checks.items():
+        for name, (holds, rule) in checks.items():
             if not holds:
-                raise PangenError(f"training.{name} = {getattr(self, name)} is out of range.")
+                raise PangenError(f"training.{name} = {getattr(self, name)} is out of range: it is {rule}.")
 
 
 @config
@@ -100,6 +111,10 @@ class Recipe:
     dtype: Precision = "float32"
     """Of weights, data and noise, in training and after: float64 is slower, and exact to more digits."""
 
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise PangenError(f"chunk = {self.chunk} is out of range: it is at least 1.")
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -107,7 +122,7 @@ class Recipe:
     def from_json(cls, fields: Mapping[str, Any]) -> Recipe:
         """Validate; an unknown or ill-typed field is a `PangenError` that names it."""
         recipe = _validate(cls, fields, "recipe")
-        name = recipe.model.get("name", "")
+        name = str(recipe.model.get("name", ""))
         settings = {k: v for k, v in recipe.model.items() if k != "name"}
         return replace(
             recipe, model={"name": name, **asdict(_validate(settings_of(name), settings, "model"))}
@@ -121,6 +136,10 @@ class Recipe:
             node = tree
             for parent in parents:
                 node = node.get(parent) if isinstance(node, dict) else None
+            if path in FIXED:
+                raise PangenError(
+                    f"recipe field '{path}' follows from the model and the data that are named; leave it out."
+                )
             if not isinstance(node, dict) or leaf not in node:
                 raise unknown("recipe field", path, _paths(self.to_json()))
             node[leaf] = value

@@ -169,6 +169,10 @@ class TokenModel(GenerativeModel):
         dtype = torch.int64 if self.space.kind == "tokens" else torch.get_default_dtype()
         return tokens.view(-1, *self.space.shape).to(dtype)
 
+    def tokens(self, x: Tensor) -> Tensor:
+        """The inverse of `examples`."""
+        return x.flatten(1).long()
+
     def trajectory(
         self,
         n: int,

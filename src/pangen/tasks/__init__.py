@@ -1,6 +1,7 @@
 """What a trained run is good for, each task written against a capability."""
 
 from pangen.tasks.average import average
+from pangen.tasks.classify import classify
 from pangen.tasks.convert import convert
 from pangen.tasks.fill import fill
 from pangen.tasks.forecast import forecast, score_forecasts
@@ -10,6 +11,7 @@ from pangen.tasks.translate import translate
 
 __all__ = [
     "average",
+    "classify",
     "complete",
     "convert",
     "decode",

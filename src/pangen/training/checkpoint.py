@@ -1,17 +1,21 @@
-"""The state of a training as one safetensors file: no pickle, written at once or not at all."""
+"""The state of a training as one safetensors file: no pickle, written at once or not at all, the one before kept."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from pangen.errors import PangenError
 from pangen.files import read_tensors, write_tensors
-from pangen.run import load_weights
+from pangen.run import BEFORE, CHECKPOINT, load_weights
 from pangen.training.loop import Best, State
 
 
-def save_checkpoint(path: Path, state: State) -> None:
-    """Write weights, averages, best weights and optimizer moments."""
+def save_checkpoint(run: Path, state: State) -> None:
+    """Write weights, averages, best weights and optimizer moments into a run's folder."""
     tensors = {f"model/{k}": v for k, v in state.model.state_dict().items()}
     if state.average is not None:
         tensors |= {f"average/{k}": v for k, v in state.average.state_dict().items()}
@@ -22,12 +26,35 @@ def save_checkpoint(path: Path, state: State) -> None:
             tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments.items() if v is not None}
     best = {"step": state.best.step, "score": state.best.score} if state.best.weights else None
     facts = {"step": state.step, "seconds": state.seconds, "best": best}
-    write_tensors(path, tensors, facts | {"scores": state.scores, "watched": state.watched})
+    if (run / CHECKPOINT).exists():
+        os.replace(run / CHECKPOINT, run / BEFORE)
+    write_tensors(run / CHECKPOINT, tensors, facts | {"scores": state.scores, "watched": state.watched})
 
 
-def load_checkpoint(path: Path, state: State) -> None:
-    """Bring a freshly started state to where the checkpoint was written."""
+def resume_state(run: Path, state: State) -> list[str]:
+    """Bring a freshly started state to the latest whole checkpoint of a run, if it has any; returns warnings."""
+    found = [path for path in (run / CHECKPOINT, run / BEFORE) if path.exists()]
+    for path in found:
+        try:
+            _fill(state, path)
+        except PangenError as error:
+            if path == found[-1]:
+                raise
+            damage = f"{error} Training went on from the state before."
+        else:
+            return [] if path == found[0] else [damage]
+    return []
+
+
+def _fill(state: State, path: Path) -> None:
     tensors, facts = read_tensors(path)
+    try:
+        _take(state, tensors, facts, path)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise PangenError(f"{path} does not fit its recipe ({error!r}): the run is damaged.") from None
+
+
+def _take(state: State, tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
     parts: dict[str, dict] = {"model": {}, "average": {}, "power": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
@@ -44,12 +71,7 @@ def load_checkpoint(path: Path, state: State) -> None:
             owner, index, key = name.split("/")
             if owner == player:
                 moments.setdefault(int(index), {})[key] = tensor
-        try:
-            optimizer.load_state_dict(
-                {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
-            )
-        except (ValueError, KeyError) as error:
-            raise PangenError(f"{path} does not fit its recipe ({error}): the run is damaged.") from None
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     state.step, state.seconds, state.watched = facts["step"], facts["seconds"], facts["watched"]
     state.scores = [(step, score) for step, score in facts["scores"]]
     if facts["best"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,19 @@ from pangen.codecs import Codec
 from pangen.data.batches import Batches
 from pangen.data.dataset import Data
 from pangen.errors import DivergedError, PangenError
-from pangen.files import make_folder, write_json, write_tensors
+from pangen.files import alone, make_folder, write_json, write_tensors
 from pangen.model import GenerativeModel
 from pangen.precision import precision
 from pangen.recipes.recipe import Recipe, build_model
 from pangen.registry import get
 from pangen.rng import generator, seed_global
-from pangen.run import CARD, CHECKPOINT, CODEC, RECIPE, WEIGHTS, Run, check_precision
+from pangen.run import CARD, CODEC, RECIPE, WEIGHTS, Run, check_precision
 from pangen.space import Batch, Progress
 from pangen.threads import threads, useful_threads
 from pangen.training.alarm import collapse_warnings, held_out_warnings
 from pangen.training.averages import save_snapshot
 from pangen.training.budget import measure
-from pangen.training.checkpoint import load_checkpoint, save_checkpoint
+from pangen.training.checkpoint import resume_state, save_checkpoint
 from pangen.training.convergence import falling_warnings, lag_warnings
 from pangen.training.diagnose import first_not_finite
 from pangen.training.interrupt import stoppable
@@ -85,14 +86,12 @@ def fit_recipe(
             raise PangenError("training.snapshots are kept in the run's folder: name one with `out`.")
         model = build_model(recipe, codec.space).to(device)  # refuses what it must before anything is written
         teach(model, codec, recipe.dtype)  # and so does this
-        if path is not None:
-            make_folder(path)
-            write_json(path / CODEC, codec.to_json())
-        if "closed_form" in get(recipe.model["name"]).capabilities:
-            return _fit_closed_form(recipe, data, codec, path, device)
-        train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
-        with threads(useful_threads(model, train[0])):
-            return _Training(recipe, data, codec, train, path, resume).run(report)
+        with alone(make_folder(path)) if path is not None else nullcontext():
+            if "closed_form" in get(recipe.model["name"]).capabilities:
+                return _fit_closed_form(recipe, data, codec, path, device)
+            train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
+            with threads(useful_threads(model, train[0])):
+                return _Training(recipe, data, codec, train, path, resume).run(report)
 
 
 def _fit_closed_form(
@@ -130,11 +129,13 @@ class _Training:
             recipe = replace(recipe, training=settings)
         self.recipe, self.settings = recipe, recipe.training
         self.state = self.start()
-        if resume and path and (path / CHECKPOINT).exists():
-            load_checkpoint(path / CHECKPOINT, self.state)
+        self.warnings, self.rise = [], 0.0
+        if resume and path:
+            self.warnings = resume_state(path, self.state)
         if path:
-            write_json(path / RECIPE, recipe.to_json())
-        self.metrics, self.warnings, self.rise = Metrics(path, resume), [], 0.0
+            write_json(path / RECIPE, recipe.to_json())  # with it alone a training can be resumed
+            write_json(path / CODEC, codec.to_json())
+        self.metrics = Metrics(path, self.state.step)
         self.looks: Looks | None = None
         self.alarms = alarms(self.state.watched)
         self.checks, self.moments = map(self.spread, (self.settings.validations, self.settings.snapshots))
@@ -241,7 +242,7 @@ class _Training:
     def look_for_trouble(self, model: GenerativeModel) -> None:
         """Look at likelihoods, codes, samples and the course of the scores, at the end."""
         state, examples = self.state, self.settings.validation_examples
-        self.warnings = [
+        self.warnings += [
             *held_out_warnings(model, self.train, self.validation, examples=examples, rise=self.rise),
             *collapse_warnings(model, self.validation, examples=examples),
             *self.alarms.values(),
@@ -281,7 +282,7 @@ class _Training:
         if self.path is None:
             return
         write_tensors(self.path / WEIGHTS, self.state.best.weights or self.state.judged.state_dict())
-        save_checkpoint(self.path / CHECKPOINT, self.state)
+        save_checkpoint(self.path, self.state)
         write_json(self.path / CARD, self.card(outcome))
 
     def card(self, outcome: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from pangen.codecs import choose_codec
 from pangen.data.dataset import Data
 from pangen.errors import PangenError
-from pangen.files import read_json
+from pangen.files import read_object
 from pangen.recipes import Recipe, default_recipe
 from pangen.registry import get
 from pangen.run import CARD, RECIPE, Run, pick_device
@@ -53,7 +53,7 @@ def fit_model(
         told = {k.removeprefix("codec."): v for k, v in fields.items() if k.startswith("codec.")}
     chosen = choose_codec(entry, data, conditional=conditional, name=told.pop("name"), settings=told)
     if not resume:
-        if path is not None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path is not None and _is_taken(path):
             raise PangenError(f"{path} already exists; choose another -o, or go on with --resume.")
         plan = default_recipe(entry, data, chosen, steps=steps, budget=budget, seed=seed)
         plan = plan.override(recipe) if recipe else plan
@@ -62,14 +62,19 @@ def fit_model(
     )
 
 
+def _is_taken(path: Path) -> bool:
+    """Whether something is there; hidden files are what a killed training left."""
+    return path.exists() and (not path.is_dir() or any(f.name[0] != "." for f in path.iterdir()))
+
+
 def _recipe_to_resume(path: Path | None, model: str, data: Data) -> Recipe:
     if path is None or not (path / RECIPE).exists():
         raise PangenError(f"there is no run to resume in {path}; leave out --resume to start one.")
-    recipe = Recipe.from_json(read_json(path / RECIPE))
+    recipe = Recipe.from_json(read_object(path / RECIPE))
     if recipe.model["name"] != model:
         raise PangenError(f"{path} holds a {recipe.model['name']}, not a {model}; choose another -o.")
     if recipe.data.fingerprint != data.fingerprint:
         raise PangenError(f"{path} was trained on other data than '{data.name}' holds now; start a new run.")
-    if (path / CARD).exists() and read_json(path / CARD)["state"] == "complete":
+    if (path / CARD).exists() and read_object(path / CARD).get("state") == "complete":
         raise PangenError(f"{path} is complete; start a new run with more steps.")
     return recipe

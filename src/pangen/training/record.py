@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 import pangen
+from pangen.files import write_text
 from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Recipe
 from pangen.registry import get
@@ -23,10 +25,12 @@ from pangen.training.loop import Best
 class Metrics:
     """`metrics.jsonl`: about 200 training rows a run, and every validation."""
 
-    def __init__(self, path: Path | None, resume: bool) -> None:
+    def __init__(self, path: Path | None, step: int) -> None:
+        """Those of a training that stands at `step`; rows of steps beyond, lost with their process, are taken back."""
         self._file = path / METRICS if path else None
-        if self._file and not resume:
-            self._file.write_text("")
+        if self._file:
+            rows = self._file.read_text().splitlines(keepends=True) if self._file.exists() else []
+            write_text(self._file, "".join(row for row in rows if _step(row) <= step))
 
     def write(self, step: int, total: int, seconds: float, numbers: dict[str, Any]) -> None:
         chosen = step % max(total // 200, 1) == 0 or any(
@@ -36,6 +40,14 @@ class Metrics:
             row = {"step": step, "seconds": round(seconds, 3), **numbers}
             with open(self._file, "a") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def _step(row: str) -> float:
+    """Of a row of metrics; infinite where the row was cut off."""
+    try:
+        return json.loads(row)["step"] if row.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def make_card(

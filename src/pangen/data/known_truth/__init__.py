@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 from pangen.data.dataset import Data
 from pangen.data.known_truth.binary import BarsAndStripes, Ising
+from pangen.data.known_truth.brackets import Brackets
+from pangen.data.known_truth.grey import Templates, Texture
+from pangen.data.known_truth.hidden import HiddenMarkovText
 from pangen.data.known_truth.law import Law
 from pangen.data.known_truth.markov import MarkovText
 from pangen.data.known_truth.plane import Checkerboard, GaussianMixture, Moons
-from pangen.data.known_truth.series import AR2
+from pangen.data.known_truth.series import AR2, ARMA
+from pangen.data.known_truth.sound import Tones
 
 KNOWN_TRUTH: dict[str, Callable[[], Law]] = {
     "moons": Moons,
@@ -18,8 +22,15 @@ KNOWN_TRUTH: dict[str, Callable[[], Law]] = {
     "checkerboard": Checkerboard,
     "bars-and-stripes": BarsAndStripes,
     "ising4x4": Ising,
+    "templates": Templates,
+    "texture": Texture,
     "markov-text": MarkovText,
+    "hidden-markov-text": HiddenMarkovText,
+    "brackets": Brackets,
     "ar2": AR2,
+    "arma": ARMA,
+    "tones": Tones.three_pitches,
+    "coloured-noise": Tones.silence,
 }
 """The law behind each name."""
 

@@ -14,6 +14,9 @@ from pangen.data.known_truth.law import Law, draw
 SIDE = 4
 
 
+EVERY = torch.ones(1, SIDE, SIDE, dtype=torch.bool)
+
+
 def images(index: Tensor) -> Tensor:
     """The images `(B, 1, 4, 4)` whose pixels are the bits of `index` `(B,)`."""
     bits = (index[:, None] >> torch.arange(SIDE * SIDE)) & 1
@@ -30,12 +33,23 @@ class BarsAndStripes(Law):
     modality: ClassVar[Modality] = "image"
     levels: ClassVar[int] = 2
     entropy: float = 28 / 32 * math.log(32) + 2 / 16 * math.log(16)
+    modes: int = 30
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        x = x.flatten(1).view(-1, SIDE, SIDE)
-        rows = (x == x[:, :, :1]).all(2).all(1)
-        columns = (x == x[:, :1, :]).all(2).all(1)
-        return ((rows.double() + columns.double()) / 2 ** (SIDE + 1)).log()
+    def log_prob(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        x, seen = x[:, 0].bool(), (EVERY if seen is None else seen)[0]
+        of_lines = []
+        for along in (2, 1):
+            mixed = (x & seen).any(along) & (~x & seen).any(along)
+            fair = torch.where(seen.any(along - 1), 0.5, 1.0).double()
+            of_lines.append(fair.where(~mixed, 0.0).prod(1))
+        return (sum(of_lines) / 2).log()
+
+    def mode(self, x: Tensor) -> Tensor:
+        """Each image its own: the 16 of rows, then the 14 of columns that are not among them."""
+        bits, x = 2 ** torch.arange(SIDE), x[:, 0].long()
+        rows, columns = (x == x[:, :, :1]).all(2).all(1), (x == x[:, :1, :]).all(2).all(1)
+        found = torch.where(rows, (x[:, :, 0] * bits).sum(1), 15 + (x[:, 0] * bits).sum(1))
+        return torch.where(rows | columns, found, -1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         lines = torch.randint(2, (n, SIDE, 1), generator=generator).expand(n, SIDE, SIDE)
@@ -52,6 +66,7 @@ class Ising(Law):
 
     modality: ClassVar[Modality] = "image"
     levels: ClassVar[int] = 2
+    modes: int = 2
 
     def __init__(self, beta: float = 0.44) -> None:
         self.beta = beta
@@ -71,8 +86,17 @@ class Ising(Law):
         across, down = s[:, :, 1:] * s[:, :, :-1], s[:, 1:] * s[:, :-1]
         return across.flatten(1).sum(1) + down.flatten(1).sum(1)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        return self.beta * self._alignment(x) - self.log_z
+    def log_prob(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        if seen is None:
+            return self.beta * self._alignment(x) - self.log_z
+        bits = 2 ** torch.arange(SIDE * SIDE) * seen.flatten()
+        index = torch.arange(2 ** (SIDE * SIDE)) & bits.sum()
+        table = torch.zeros_like(self._probabilities).index_add_(0, index, self._probabilities)
+        return table[(x.flatten(1).long() * bits).sum(1)].log()
+
+    def mode(self, x: Tensor) -> Tensor:
+        """Whether more spins are up than down; the law is the same under a turn of them all."""
+        return (2 * x.flatten(1).long().sum(1) > SIDE * SIDE).long()
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return images(draw(self._probabilities, n, generator))

@@ -11,8 +11,6 @@ from torch import Tensor
 from pangen.data.dataset import Data, Modality, Split
 from pangen.rng import generator
 
-SIZES = {"train": 50_000, "validation": 10_000, "test": 10_000}
-
 
 class Law(ABC):
     """A distribution over raw examples; the `Truth` of a data set."""
@@ -21,6 +19,11 @@ class Law(ABC):
     levels: ClassVar[int] = 0
     alphabet: ClassVar[str | None] = None
     window: ClassVar[int] = 0
+    rate: ClassVar[int] = 0
+    sizes: ClassVar[tuple[int, int, int]] = (50_000, 10_000, 10_000)
+    """Examples to train on, to validate and to test."""
+    modes: int = 1
+    """Parts that can be told apart, such as the components of a mixture."""
 
     @property
     @abstractmethod
@@ -28,8 +31,12 @@ class Law(ABC):
         """Of one example, in nats."""
 
     @abstractmethod
-    def log_prob(self, x: Any) -> Tensor:
-        """Exact log p(x) in nats, float64 `(B,)`; -inf where p is 0."""
+    def log_prob(self, x: Any, seen: Tensor | None = None) -> Tensor:
+        """Exact log p(x) in nats, float64 `(B,)`; -inf where p is 0.
+
+        With `seen`, a bool for each entry of an example, that of these entries alone, the others being summed
+        or integrated over. log p(a given b) = log p(a, b) - log p(b) is then any conditional.
+        """
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator) -> Any:
@@ -39,11 +46,15 @@ class Law(ABC):
         show in the fingerprint.
         """
 
+    def mode(self, x: Any) -> Tensor:
+        """The mode of each example `(B,)`, from 0; -1 where p is 0."""
+        return self.log_prob(x).isfinite().long() - 1
+
     def data(self, name: str) -> Data:
         """Independent splits of fixed sizes, each with a generator of its own."""
         parts = {
             split: Split(self.sample(n, generator("cpu", "known truth", name, split)))
-            for split, n in SIZES.items()
+            for split, n in zip(("train", "validation", "test"), self.sizes, strict=True)
         }
         return Data(
             name,
@@ -53,6 +64,7 @@ class Law(ABC):
             truth=self,
             alphabet=self.alphabet,
             window=self.window,
+            rate=self.rate,
         )
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pangen.data.dataset import Modality
-from pangen.data.known_truth.law import Law, draw, uniform
+from pangen.data.known_truth.law import draw, uniform
+from pangen.data.known_truth.text import TextLaw
 from pangen.rng import generator as named_generator
 
 
-class MarkovText(Law):
+class MarkovText(TextLaw):
     """Windows of 64 characters from a stationary chain of second order over 8 characters.
 
     `transition[a, b, c]` = p(c after a, b), a softmax of Gaussian logits of standard deviation 2,
@@ -22,7 +20,6 @@ class MarkovText(Law):
     Entropy = H(stationary) + 62 sum over a, b of stationary[a, b] H(transition[a, b]).
     """
 
-    modality: ClassVar[Modality] = "text"
     alphabet: ClassVar[str] = " aehinst"
     window: ClassVar[int] = 64
 
@@ -48,16 +45,16 @@ class MarkovText(Law):
         rate = -(self.stationary[..., None] * self.transition * self.transition.log()).sum()
         return float(start + (self.window - 2) * rate)
 
-    def log_prob(self, x: tuple[str, ...]) -> Tensor:
-        index = {character: i for i, character in enumerate(self.alphabet)}
-        found = torch.full((len(x),), -math.inf, dtype=torch.float64)
-        rows = [i for i, s in enumerate(x) if len(s) == self.window and set(s) <= index.keys()]
-        if rows:
-            codes = torch.tensor([[index[character] for character in x[i]] for i in rows])
-            a, b, c = codes[:, :-2], codes[:, 1:-1], codes[:, 2:]
-            start = self.stationary[codes[:, 0], codes[:, 1]].log()
-            found[rows] = start + self.transition[a, b, c].log().sum(1)
-        return found
+    def of_codes(self, codes: Tensor, seen: Tensor) -> Tensor:
+        pair = self.stationary.expand(len(codes), -1, -1)
+        allowed = [self.allowed(codes, seen, at) for at in range(self.window)]
+        pair = pair * allowed[0][:, :, None] * allowed[1][:, None, :]
+        found = torch.zeros(len(codes), dtype=torch.float64)
+        for now in allowed[2:]:
+            total = pair.sum((1, 2), keepdim=True)
+            found += total.flatten().log()
+            pair = torch.einsum("nab,abc->nbc", pair / total, self.transition) * now[:, None, :]
+        return found + pair.sum((1, 2)).log()
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[str, ...]:
         k = len(self.alphabet)
@@ -67,6 +64,4 @@ class MarkovText(Law):
         for _ in range(self.window - 2):
             below = cumulative[codes[-2], codes[-1]] <= uniform(n, generator)[:, None]
             codes.append(below.sum(1))
-        letters = np.frombuffer(self.alphabet.encode(), dtype=np.uint8)[torch.stack(codes, 1).numpy()]
-        text = letters.tobytes().decode()
-        return tuple(text[i : i + self.window] for i in range(0, len(text), self.window))
+        return self.texts(torch.stack(codes, 1))

@@ -30,21 +30,32 @@ def integrate(
 
 
 class _SmoothLaw(Law):
-    """A mixture of equal isotropic Gaussians, whose centres `(K, 2)` have weights `(K,)`."""
+    """A mixture of equal isotropic Gaussians, whose centres `(K, 2)` have weights `(K,)`.
+
+    Centres of one mode stand side by side, and as many belong to each.
+    """
 
     modality: ClassVar[Modality] = "vector"
 
-    def __init__(self, centres: Tensor, weights: Tensor, std: float) -> None:
+    def __init__(self, centres: Tensor, weights: Tensor, std: float, modes: int) -> None:
         self.centres, self.weights, self.std = centres.double(), weights.double(), std
+        self.modes = modes
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        constant = self.weights.log() - math.log(2 * math.pi * self.std**2)
+    def log_prob(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        axes = range(2) if seen is None else seen.nonzero().flatten().tolist()
+        constant = self.weights.log() - len(axes) / 2 * math.log(2 * math.pi * self.std**2)
         parts = []
         for points in x.double().split(CHUNK):
             # |x - c|^2 as sums of squares: expanding the product would cancel digits far away
-            squares = sum((points[:, i, None] - self.centres[:, i]) ** 2 for i in range(2))
+            none = torch.zeros(len(points), len(self.centres), dtype=torch.float64)
+            squares = sum(((points[:, i, None] - self.centres[:, i]) ** 2 for i in axes), none)
             parts.append(torch.logsumexp(constant - squares / (2 * self.std**2), 1))
         return torch.cat(parts) if parts else x.new_empty(0, dtype=torch.float64)
+
+    def mode(self, x: Tensor) -> Tensor:
+        """That of the nearest centre."""
+        nearest = [torch.cdist(points, self.centres).argmin(1) for points in x.double().split(CHUNK)]
+        return torch.cat(nearest) // (len(self.centres) // self.modes)
 
     @cached_property
     def entropy(self) -> float:
@@ -57,7 +68,8 @@ class GaussianMixture(_SmoothLaw):
     """Equally likely Gaussians."""
 
     def __init__(self, centres: Tensor, std: float) -> None:
-        super().__init__(centres, torch.full((len(centres),), 1 / len(centres), dtype=torch.float64), std)
+        weights = torch.full((len(centres),), 1 / len(centres), dtype=torch.float64)
+        super().__init__(centres, weights, std, modes=len(centres))
 
     @classmethod
     def ring(cls) -> Self:
@@ -97,7 +109,7 @@ class Moons(_SmoothLaw):
     def __init__(self, std: float = 0.05) -> None:
         nodes, weights = np.polynomial.legendre.leggauss(self.NODES)
         arcs = self._arcs(torch.from_numpy(nodes + 1) * (math.pi / 2))
-        super().__init__(torch.cat(arcs), torch.from_numpy(weights / 4).repeat(2), std)
+        super().__init__(torch.cat(arcs), torch.from_numpy(weights / 4).repeat(2), std, modes=2)
 
     @staticmethod
     def _arcs(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,11 +127,20 @@ class Checkerboard(Law):
 
     modality: ClassVar[Modality] = "vector"
     entropy: float = math.log(32)
+    modes: int = 8
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        axes = torch.ones(2, dtype=torch.bool) if seen is None else seen
+        within = ((x >= -4) & (x < 4) | ~axes).all(1)
         column, row = (x.double() / 2).floor().unbind(1)
-        inside = (x >= -4).all(1) & (x < 4).all(1) & ((row + column) % 2 == 0)
-        return torch.where(inside, 0.0, -math.inf).double() - self.entropy
+        inside = within & ((row + column) % 2 == 0 if axes.all() else True)
+        # of the two coordinates each alone is uniform on all of [-4, 4)
+        volume = {0: 1, 1: 8, 2: 32}[int(axes.sum())]
+        return torch.where(inside, 0.0, -math.inf).double() - math.log(volume)
+
+    def mode(self, x: Tensor) -> Tensor:
+        column, row = (x.double() / 2).floor().long().unbind(1)
+        return torch.where(self.log_prob(x).isfinite(), 2 * (row + 2) + (column + 2) // 2, -1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         column = torch.randint(-2, 2, (n,), generator=generator)

@@ -12,7 +12,7 @@ MODELS = (
         ("binary", "levels"),
         "exact",
         "",
-        ("log_prob",),
+        ("log_prob", "next_token"),
         "1 pass a dimension",
         conditional=True,
         showcase=True,

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, one_hot, pad
 
+from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.linear import Linear
@@ -98,6 +99,22 @@ class MADE(GenerativeModel):
         x, n = x.flatten(1).long(), len(self.ranks)
         nats = torch.stack([self._nats(x, y, o) for o in range(n)])
         return LogProb(nats.logsumexp(0) - math.log(n), "exact")
+
+    def next_logits(self, tokens: Tensor, cache: None = None, y: Tensor | None = None) -> tuple[Tensor, None]:
+        """Of one ordering, that of the raster: all dimensions are computed, as those to come are masked."""
+        if len(self.ranks) > 1:
+            raise PangenError("a mixture of orders has no next token; fit one with --model.orderings 1.")
+        t = tokens.shape[1]
+        return self.logits(pad(tokens.long(), (0, self.space.dims - t)), y)[:, t], None
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Examples as tokens `(n, dims)`."""
+        return x.flatten(1).long()
+
+    def examples(self, tokens: Tensor) -> Tensor:
+        """The inverse of `tokens`."""
+        dtype = torch.int64 if self.space.kind == "tokens" else torch.get_default_dtype()
+        return tokens.view(-1, *self.space.shape).to(dtype)
 
     def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
         D, count = self.space.dims, len(self.ranks)

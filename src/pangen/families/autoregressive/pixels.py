@@ -121,3 +121,6 @@ class PixelModel(TokenModel):
     def examples(self, tokens: Tensor) -> Tensor:
         C, H, W = self.space.shape
         return self.values[rearrange(tokens, "b (h w c) -> b c h w", c=C, h=H, w=W)]
+
+    def tokens(self, x: Tensor) -> Tensor:
+        return rearrange(self.levels(x), "b c h w -> b (h w c)").long()

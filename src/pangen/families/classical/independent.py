@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pangen.likelihoods import Categorical
 from pangen.model import GenerativeModel
 from pangen.samplers.tokens import inverse_cdf
 from pangen.settings import Natural, NonNegative
@@ -84,7 +85,13 @@ class Independent(GenerativeModel):
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
-        x = x.flatten(1)
+        return LogProb(self._nats(x.flatten(1), y).sum(1), "exact")
+
+    def marginal_log_prob(self, x: Tensor, observed: Tensor, y: Tensor | None = None) -> LogProb:
+        return LogProb((self._nats(x.flatten(1), y) * observed.flatten(1)).sum(1), "exact")
+
+    def _nats(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """log p(x_d given y) `(B, D)`."""
         cell, dims = self._cell(x), torch.arange(self.space.dims, device=x.device)
         nats = self.log_p[self._rows(y, len(x))[:, None], dims, cell]
         if self.space.kind == "real":  # density: of a cell, or of an exponential tail as wide as the range
@@ -92,7 +99,11 @@ class Independent(GenerativeModel):
             outside = torch.relu(self.low - x) + torch.relu(x - top)
             tail = (cell == 0) | (cell == self.bins + 1)
             nats = nats - torch.where(tail, outside / width + width.log(), self.step.log())
-        return LogProb(nats.sum(1), "exact")
+        return nats
+
+    def factors(self, n: int, y: Tensor | None = None) -> Categorical:
+        """p(x given y) of discrete x, `n` rows of it."""
+        return Categorical(self.log_p[self._rows(y, n)].mT.unflatten(2, self.space.shape))
 
     def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
         u, v = torch.rand(2, n, self.space.dims, generator=generator, device=self.device)

@@ -61,14 +61,23 @@ class KDE(GenerativeModel):
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
-        x = x.flatten(1) - self.center
+        return LogProb(self._nats(x.flatten(1), y), "exact")
+
+    def marginal_log_prob(self, x: Tensor, observed: Tensor, y: Tensor | None = None) -> LogProb:
+        return LogProb(self._nats(x.flatten(1), y, observed.flatten(1)), "exact")
+
+    def _nats(self, x: Tensor, y: Tensor | None, seen: Tensor | None = None) -> Tensor:
+        """log p(x given y) `(B,)`, or that of what is seen of x `(B, D)`."""
+        x = x - self.center
+        x, dims = (x, x.shape[1]) if seen is None else (x * seen, seen.sum(1))
         row = torch.full((len(x),), self.space.classes, device=x.device) if y is None else y
         parts = []
         for points, log_w in zip(self.points.split(CHUNK), self.log_w.split(CHUNK, 1), strict=True):
-            square = x.square().sum(1, keepdim=True) - 2 * x @ points.T + points.square().sum(1)
+            length = points.square().sum(1) if seen is None else seen.to(x) @ points.square().T
+            square = x.square().sum(1, keepdim=True) - 2 * x @ points.T + length
             parts.append((log_w[row] - square.clamp(min=0) / (2 * self.h**2)).logsumexp(1))
-        volume = x.shape[1] * (self.h.log() + 0.5 * math.log(2 * math.pi))
-        return LogProb(torch.stack(parts).logsumexp(0) - volume, "exact")
+        volume = dims * (self.h.log() + 0.5 * math.log(2 * math.pi))
+        return torch.stack(parts).logsumexp(0) - volume
 
     def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
         u = torch.rand(n, generator=generator, device=self.device)

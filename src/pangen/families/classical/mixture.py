@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pangen.errors import PangenError
+from pangen.families.classical.gaussians import log_gaussians
 from pangen.model import GenerativeModel
 from pangen.samplers.tokens import inverse_cdf
 from pangen.settings import Natural
@@ -120,31 +121,30 @@ class Mixture(GenerativeModel):
         self.log_w = torch.stack(weights).log().float()
         self.mean, self.L = torch.stack(means).float(), torch.stack(roots).float()
 
-    def _class_nats(self, x: Tensor, c: int) -> Tensor:
-        """log p(x given class c) `(B,)`."""
-        away = x[None] - self.mean[c][:, None]  # (K, B, D)
-        L = self.L[c]
-        if self.covariance == "diag":
-            z, log_det = away / L[:, None], L.log().sum(-1)
-        else:
-            z = torch.linalg.solve_triangular(L, away.mT, upper=False).mT
-            log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        nats = -0.5 * z.square().sum(-1) - 0.5 * x.shape[1] * math.log(2 * math.pi) - log_det[:, None]
+    def _class_nats(self, x: Tensor, c: int, seen: Tensor | None) -> Tensor:
+        """log p(x given class c) `(B,)`, or that of what is seen of x."""
+        nats = log_gaussians(x, self.mean[c], self.L[c], seen)
         return (self.log_w[c][:, None] + nats).logsumexp(0)
 
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
-        x, rows = x.flatten(1), len(self.log_w)
+        return LogProb(self._nats(x.flatten(1), y), "exact")
+
+    def marginal_log_prob(self, x: Tensor, observed: Tensor, y: Tensor | None = None) -> LogProb:
+        return LogProb(self._nats(x.flatten(1), y, observed.flatten(1)), "exact")
+
+    def _nats(self, x: Tensor, y: Tensor | None, seen: Tensor | None = None) -> Tensor:
+        rows = len(self.log_w)
         y = torch.full((len(x),), self.space.classes, device=x.device) if y is None else y
         asked = range(rows) if bool((y == self.space.classes).any()) else y.unique().tolist()
         # for every example, whatever its class: its number must not depend on its neighbours'
-        nats = {c: self._class_nats(x, c) for c in asked}
+        nats = {c: self._class_nats(x, c, seen) for c in asked}
         joint = x.new_full((len(x), rows + 1), -torch.inf)
         for c in asked:
             joint[:, c] = nats[c]
         joint[:, -1] = (joint[:, :-1] + self.log_class).logsumexp(1)
-        return LogProb(joint.gather(1, torch.where(y == self.space.classes, rows, y)[:, None])[:, 0], "exact")
+        return joint.gather(1, torch.where(y == self.space.classes, rows, y)[:, None])[:, 0]
 
     def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
         u = torch.rand(2, n, generator=generator, device=self.device)

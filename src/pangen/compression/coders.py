@@ -1,0 +1,286 @@
+"""How each kind of model codes the units of files: a conditional after another, or by bits-back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pangen.capabilities import HasDenoiser, HasNextToken, HasPosterior
+from pangen.codecs import Codec, LearnedCodec, Text
+from pangen.compression import bits_back, tokens
+from pangen.compression.bits_back import BitsBack, Ladder, OneGroup
+from pangen.compression.coder import Coder, Reader, Writer, code_levels, table
+from pangen.compression.kinds import Form, Images, Kind, Sounds, Texts, cells, kind_of
+from pangen.compression.tokens import Rows, code_rows
+from pangen.errors import PangenError
+from pangen.likelihoods import Normal
+from pangen.run import Run
+from pangen.space import Distribution
+
+
+@dataclass
+class Facts:
+    """What is known when all is written."""
+
+    nats: float
+    """By the model's own floating-point numbers."""
+    initial: int = 0
+    """Bytes of arbitrary bits at the bottom of a stack."""
+    header: dict[str, Any] = field(default_factory=dict)
+
+
+class FileCoder(Protocol):
+    """Units of files to words and back."""
+
+    name: ClassVar[str]
+    run: Run
+    kind: Kind
+    threads: int
+    """Of the coder, whatever its user has: another number may change the last digits of a probability."""
+
+    def write(self, forms: Sequence[Form], units: Sequence[Any]) -> tuple[np.ndarray, Facts]: ...
+
+    def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]: ...
+
+    def probe(self) -> bytes: ...
+
+
+@dataclass
+class TokenCoder:
+    """Of a model that predicts the next token."""
+
+    name: ClassVar[str] = "next token"
+    run: Run
+    kind: Kind
+    threads: int = 1
+
+    def write(self, forms: Sequence[Form], units: Sequence[Any]) -> tuple[np.ndarray, Facts]:
+        writer = Writer()
+        facts = Facts(0.0)
+        self._code(writer, forms, units, facts)
+        return writer.words(), facts
+
+    def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]:
+        return self._code(Reader(words), forms, None, Facts(0.0))
+
+    def _code(
+        self, coder: Coder, forms: Sequence[Form], units: Sequence[Any] | None, facts: Facts
+    ) -> list[Any]:
+        """The units of each form: all rows of tokens, and before and after them what these leave open."""
+        match self.kind:
+            case Images():
+                return self._images(coder, forms, units, facts)
+            case Texts():
+                return self._texts(coder, forms, units, facts)
+            case Sounds():
+                return self._sounds(coder, forms, units, facts)
+
+    def _images(self, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts) -> list[np.ndarray]:
+        run, shape = self.run, self.kind.shape
+        counts = [self.kind.count(form) for form in forms]
+        raw = None if units is None else joined(self.kind, units)
+        labels = code_labels(run, coder, sum(counts), raw, facts)
+        known = ()
+        if raw is not None and len(raw):
+            known = run.model.tokens(run.codec.encode(raw).x).long().numpy()
+        dims = int(np.prod(shape))
+        rows = Rows(sum(counts), dims, dims, [dims] * sum(counts), labels=labels, known=known)
+        found = code_rows(run, rows, coder, facts)
+        if not found:
+            return [np.empty((0, *shape), np.uint8) for _ in forms]
+        x = run.model.examples(torch.from_numpy(np.stack(found)))
+        levels = run.codec.decode(x).numpy()
+        return np.split(levels, np.cumsum(counts)[:-1])
+
+    def _texts(self, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts) -> list[list[np.ndarray]]:
+        codec, counts = self.run.codec, [self.kind.count(form) for form in forms]
+        lengths = None
+        if not codec.lines:
+            lengths = [n for form in forms for n in self.kind.lengths(form)]
+        known = () if units is None else [row for rows in units for row in rows]
+        rows = Rows(sum(counts), codec.context, codec.length, lengths, codec.data_space.end, known=known)
+        found = code_rows(self.run, rows, coder, facts)
+        ends = np.cumsum([0, *counts]).tolist()
+        return [found[a:b] for a, b in pairwise(ends)]
+
+    def _sounds(self, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts) -> list[np.ndarray]:
+        """Levels by the model; which sample of those that a level stands for, each as likely."""
+        level, start, count = cells()
+        samples = None if units is None else torch.from_numpy(np.concatenate([np.empty(0, np.int64), *units]))
+        known = None if samples is None else level[samples + 2**15]
+        lengths = [n for form in forms for n in self.kind.lengths(form)]
+        rows = Rows(
+            len(lengths), self.run.codec.length, self.run.codec.length, lengths,
+            known=() if known is None else [row.numpy() for row in known.split(lengths)],
+        )  # fmt: skip
+        found = code_rows(self.run, rows, coder, facts)
+        levels = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *found]))
+        size = int(count.max())
+        # a level without a sample occurs in damaged files alone
+        each = count[levels].clamp(min=1).double()
+        rest = None if samples is None else samples + 2**15 - start[levels]
+        rest = code_levels(coder, lambda k: (k / each).clamp(max=1), size, tuple(levels.shape), rest)
+        facts.nats += float(each.log().sum())
+        whole = (start[levels] + rest - 2**15).numpy()
+        return np.split(whole, np.cumsum([form["samples"] for form in forms])[:-1])
+
+    def probe(self) -> bytes:
+        codec = self.run.codec
+        context = codec.context if isinstance(codec, Text) else self.run.model.space.dims
+        return tokens.probe(self.run, context)
+
+
+@runtime_checkable
+class HasFactors(Protocol):
+    """Dimensions are independent given the label."""
+
+    def factors(self, n: int, y: Tensor | None = None) -> Distribution:
+        """p(x given y) of discrete x, `n` rows of it."""
+        ...
+
+
+@dataclass
+class FactorCoder:
+    """Of a model of independent dimensions: all of an example at once."""
+
+    name: ClassVar[str] = "factors"
+    run: Run
+    kind: Images
+    threads: int = 1
+
+    def write(self, forms: Sequence[Form], units: Sequence[Any]) -> tuple[np.ndarray, Facts]:
+        writer, facts = Writer(), Facts(0.0)
+        self._code(writer, forms, joined(self.kind, units), facts)
+        return writer.words(), facts
+
+    def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]:
+        return self._code(Reader(words), forms, None, Facts(0.0))
+
+    def _code(
+        self, coder: Coder, forms: Sequence[Form], raw: Tensor | None, facts: Facts
+    ) -> list[np.ndarray]:
+        counts = [self.kind.count(form) for form in forms]
+        n, parts = sum(counts), [torch.empty(0, *self.kind.shape, dtype=torch.int64)]
+        labels = code_labels(self.run, coder, n, raw, facts)
+        for start in range(0, n, tokens.ROWS):
+            now = slice(start, min(start + tokens.ROWS, n))
+            px = self.run.model.factors(now.stop - start, None if labels is None else labels[now])
+            known = None if raw is None else raw[now].long()
+            shape = (now.stop - start, *self.kind.shape)
+            parts.append(code_levels(coder, px.below, self.kind.levels, shape, known))
+            facts.nats -= float(px.log_prob(parts[-1]).double().sum())
+        return np.split(torch.cat(parts).numpy().astype(np.uint8), np.cumsum(counts)[:-1])
+
+    def probe(self) -> bytes:
+        return self.run.model.factors(1).below(torch.ones(1, *self.kind.shape).long()).numpy().tobytes()
+
+
+@dataclass
+class LatentCoder:
+    """Of a model with normal codes and a bound."""
+
+    name: ClassVar[str] = "bits back"
+    run: Run
+    kind: Images
+    threads: int
+
+    def _stack(self) -> BitsBack:
+        codec = self.run.codec
+        prior = codec.label_log_prior if codec.labels else None
+        return BitsBack(self.run, self.kind.levels, self._to_x, prior)
+
+    def _to_x(self, levels: Tensor) -> Tensor:
+        return self.run.codec.encode(levels).x
+
+    def write(self, forms: Sequence[Form], units: Sequence[Any]) -> tuple[np.ndarray, Facts]:
+        raw = joined(self.kind, units).long()
+        labels = likeliest(self.run, raw) if self.run.codec.labels and len(raw) else None
+        stack = self._stack()
+        words = stack.write(raw, labels)
+        return words, Facts(stack.nats, stack.initial, {"initial": stack.initial, "groups": stack.groups})
+
+    def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]:
+        counts, stack = [self.kind.count(form) for form in forms], self._stack()
+        stack.initial, stack.groups = int(header["initial"]), [int(n) for n in header["groups"]]
+        if sum(stack.groups) != sum(counts) or not all(0 < n <= bits_back.ROWS for n in stack.groups):
+            raise ValueError("groups of other examples")
+        if stack.initial > 4 * len(words):
+            raise ValueError("a stack that begins with more than it has")
+        levels = stack.read(words).numpy().astype(np.uint8)
+        return np.split(levels, np.cumsum(counts)[:-1])
+
+    def probe(self) -> bytes:
+        return bits_back.probe(self.run, self._to_x, self.kind.levels)
+
+
+def joined(kind: Images, units: Sequence[np.ndarray]) -> Tensor:
+    """The images of all files."""
+    return torch.from_numpy(np.concatenate([np.empty((0, *kind.shape), np.uint8), *units]))
+
+
+def code_labels(run: Run, coder: Coder, n: int, raw: Tensor | None, facts: Facts) -> Tensor | None:
+    """The likeliest label of each of n examples; None for a run without."""
+    if not (run.codec.labels and n):
+        return None
+    prior = run.codec.label_log_prior
+    known = None if raw is None else likeliest(run, raw).numpy().astype(np.int32)
+    labels = torch.from_numpy(coder.code(table(prior.expand(n, -1)), known).astype(np.int64))
+    facts.nats -= float(prior[labels].sum())
+    return labels
+
+
+def likeliest(run: Run, raw: Tensor) -> Tensor:
+    """The label of each example that is cheapest to tell with it."""
+    return run.joint_log_prob(raw.to(torch.uint8)).nats.argmax(1)
+
+
+def coder_of(run: Run, *, pixels: bool = False) -> FileCoder:
+    """What codes by this run's probabilities, or the sentence that says what is missing."""
+    name, codec, model = run.entry.name, run.codec, run.model
+    if model.device.type != "cpu":
+        raise PangenError("files are coded on the processor: load the run with device='cpu'.")
+    if isinstance(codec, LearnedCodec):
+        raise PangenError(
+            f"this {name} is a model of another run's codes, which are no files; compress with {codec.run}, or "
+            "with a model of the data itself."
+        )
+    if run.answers:
+        raise PangenError(f"this {name} knows texts given others alone: {INSTEAD}.")
+    if run.no_likelihood:
+        raise PangenError(f"{name} cannot compress, as it has no likelihood: {run.no_likelihood}; {INSTEAD}.")
+    kind = kind_of(codec, pixels=pixels)
+    if kind is None:
+        raise PangenError(
+            f"{name} cannot compress behind the codec {codec.name}: {_density(codec)}; {INSTEAD}."
+        )
+    if isinstance(model, HasNextToken):
+        return TokenCoder(run, kind)
+    if isinstance(model, HasFactors):
+        return FactorCoder(run, kind)
+    if isinstance(model, HasPosterior) and isinstance(kind, Images):
+        ladder = isinstance(model, Ladder)
+        if ladder or (isinstance(model, OneGroup) and isinstance(model.prior(1), Normal)):
+            return LatentCoder(run, kind, run.card.get("threads") or 1)
+        raise PangenError(
+            f"{name} cannot compress: the numbers of its codes are not independent under its prior; take vae."
+        )
+    missing = "neither conditionals of one value after another nor codes to take bits back from"
+    if isinstance(model, HasDenoiser):
+        missing = "a bound over noise levels, and bits-back over its steps is missing"
+    raise PangenError(f"{name} cannot compress: it has {missing}; {INSTEAD}.")
+
+
+def _density(codec: Codec) -> str:
+    """What keeps a codec's data from having probabilities."""
+    if codec.name == "dequantise":
+        return "noise fills the levels, and local bits-back, which would get it back, is missing"
+    return "its values are real numbers, which have a density and no probability"
+
+
+INSTEAD = "take gpt, rnn or ngram for text, made, pixelcnn or vae for images, wavenet for sound"

@@ -1,0 +1,73 @@
+"""Against a law that is known: nats above it, a test whether samples are of it, and the modes they are in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pangen.data.dataset import Truth
+from pangen.evaluation.features import Features
+from pangen.evaluation.fidelity import distances
+from pangen.rng import generator
+
+LAW_ROW = "the law itself"
+PERMUTATIONS = 200
+MOST = 1000
+"""Examples of each kind that the test takes."""
+SCALES, NEIGHBOURS = 4, 5
+
+
+def against_law(law: Truth, real: Any, x: Any, features: Features, *, seed: int = 0) -> dict[str, Any]:
+    """The field `against_law` of raw samples: `apart` of real examples, `modes`, and the share that is `impossible`.
+
+    `apart` is the largest of the maximum mean discrepancies (Gretton et al. 2012) at several scales, from that of
+    neighbours to that of all, each in units of its null distribution, which is that of the same
+    examples under other names. z is in deviations of this maximum's null distribution, p the share of it that is as large.
+    """
+    mode = law.mode(x)
+    found = mode[mode >= 0].unique()
+    return {
+        "apart": {
+            **_apart(features.embed(real[:MOST]), features.embed(x[:MOST]), seed),
+            "features": features.name,
+        },
+        "modes": {"found": len(found), "of": law.modes},
+        "impossible": float((mode < 0).double().mean()),
+    }
+
+
+def _apart(real: Tensor, fake: Tensor, seed: int) -> dict[str, Any]:
+    n, m = len(real), len(fake)
+    between = distances(*[torch.cat([real, fake])] * 2)
+    signs = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)]).double()
+    orders = [torch.randperm(n + m, generator=generator("cpu", "null", seed, i)) for i in range(PERMUTATIONS)]
+    w = torch.stack([signs, *(signs[order] for order in orders)])  # the first row keeps the names
+    scales = _scales(between)
+    squared = torch.stack([((w @ (-((between / s) ** 2) / 2).exp()) * w).sum(1) for s in scales])
+    largest = _in_units_of_the_null(squared).amax(0)
+    value, null = largest[0], largest[1:]
+    return {
+        "z": float(_in_units_of_the_null(largest)[0]),
+        "p": (1 + int((null >= value).sum())) / (1 + len(null)),
+        "scales": scales,
+        "samples": m,
+        "reference": n,
+    }
+
+
+def _in_units_of_the_null(values: Tensor) -> Tensor:
+    """`(..., 1 + permutations)`, the first under the true names."""
+    null = values[..., 1:]
+    return (values - null.mean(-1, keepdim=True)) / null.std(-1, keepdim=True).clamp(min=1e-12)
+
+
+def _scales(between: Tensor) -> list[float]:
+    """From the distance of near neighbours to the median distance, by equal ratios; where all are equal, 1."""
+    positive = between[between > 0]
+    if not len(positive):
+        return [1.0]
+    near = between.kthvalue(min(NEIGHBOURS + 1, len(between)), dim=1).values.median()
+    ends = torch.stack([near.clamp(min=float(positive.min())), positive.median()]).log()
+    return torch.linspace(*ends.tolist(), SCALES).exp().tolist()

@@ -1,0 +1,501 @@
+"""Lossless compression: files come back byte for byte, at the size that the likelihood says, or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import struct
+import zlib
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import pangen
+from pangen.compression import archive, bits_back, container, kinds, sizes
+from pangen.compression.coder import Reader, Stack, Writer, code_levels, pop_levels, push_levels, table
+from pangen.compression.tokens import segments
+from pangen.data.load import load_data
+from pangen.likelihoods import Normal, likelihood
+from pangen.space import Space
+
+pytest.importorskip("constriction")
+
+TRAINING = {"training.validations": 1}
+TINY = {
+    "gpt": {"width": 8, "depth": 1, "heads": 2},
+    "rnn": {"width": 8, "embedding": 4},
+    "made": {"width": 8, "depth": 0},
+    "nade": {"width": 8},
+    "pixelcnn": {"channels": 4, "depth": 1},
+    "wavenet": {"channels": 4, "skip": 8, "dilations": 3},
+    "vae": {"latent": 3, "width": 16},
+    "iwae": {"latent": 3, "width": 16},
+    "hvae": {"latent": 3, "width": 16},
+}
+LINES = "anna\nben\n\nclara, dora\n" * 6
+STORY = "It was the best of times, it was the worst of times. " * 12
+
+
+@cache
+def data(kind):
+    """Small data of every kind that is compressed, and labels."""
+    noise = np.random.default_rng(0)
+    match kind:
+        case "bits":
+            return (noise.random((60, 1, 4, 4)) < 0.3).astype(np.uint8) * 255
+        case "grey":
+            return noise.integers(0, 256, (60, 5, 4)).astype(np.uint8)
+        case "colour":
+            return noise.integers(90, 140, (60, 3, 4, 5)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A function to a run, hardly trained, of a model on a kind of data."""
+    folder = tmp_path_factory.mktemp("compression")
+    (folder / "story.txt").write_text(STORY)
+    (folder / "lines.txt").write_text(LINES)
+    wave = (8000 * np.sin(np.arange(2000) * 0.3)).astype(np.int16)
+    (folder / "long.wav").write_bytes(riff(wave))
+    sources = {
+        "story": {"name": str(folder / "story.txt"), "window": 16},
+        "lines": {"name": str(folder / "lines.txt"), "lines": True},
+        "sound": {"name": str(folder / "long.wav"), "seconds": 0.02},
+    }
+
+    @cache
+    def run(model, kind, **how):
+        exact, codec = model in ("ngram", "independent"), how.get("codec")
+        recipe = {} if exact else {**TRAINING, **{f"model.{k}": v for k, v in TINY[model].items()}}
+        examples = load_data(**sources[kind]) if kind in sources else data(kind)
+        labels = np.arange(60) % 3 if how.get("labels") else None
+        return pangen.fit(
+            model, examples, labels, steps=None if exact else 3, device="cpu", codec=codec,
+            recipe=recipe, out=folder / f"{model}-{kind}-{codec}-{labels is not None}",
+        )  # fmt: skip
+
+    return run
+
+
+def riff(samples, rate=8000, extra=b""):
+    """A WAV file as most programs write it."""
+    body = samples.astype("<i2").tobytes()
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(body), b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", len(body))  # fmt: skip
+    return head + body + extra
+
+
+def npy(x):
+    content = io.BytesIO()
+    np.save(content, x)
+    return content.getvalue()
+
+
+def png(x, **how):
+    content = io.BytesIO()
+    Image.fromarray(x).save(content, "png", **how)
+    return content.getvalue()
+
+
+def there_and_back(run, contents, tmp_path, **how):
+    """Compress files in a folder, decompress, and compare; returns the report."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    for path in (source, out):
+        for old in sorted(path.rglob("*"), reverse=True):
+            old.unlink() if old.is_file() else old.rmdir()
+    for name, content in contents.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    report = pangen.compress(run, source, tmp_path / "file.pgn", **how)
+    assert report["compressed"] == (tmp_path / "file.pgn").stat().st_size
+    pangen.decompress(tmp_path / "file.pgn", out, run=run)
+    again = {p.relative_to(out / "in").as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    if not how.get("pixels"):
+        assert again == contents
+    return report, again
+
+
+NOISE = np.random.default_rng(1)
+IMAGES = {
+    "bits": [NOISE.integers(0, 2, (n, 4, 4)) for n in (0, 1, 70)],
+    "grey": [NOISE.integers(0, 256, (n, 5, 4)) for n in (0, 1, 70)],
+    "colour": [NOISE.integers(0, 256, (n, 3, 4, 5)) for n in (0, 1, 70)],
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "how"),
+    [
+        ("made", "bits", {}), ("made", "grey", {}), ("nade", "bits", {}), ("ngram", "bits", {}), ("independent", "grey", {"labels": True}), ("independent", "bits", {}),
+        ("pixelcnn", "bits", {}), ("pixelcnn", "colour", {"codec": "grid"}), ("pixelcnn", "colour", {"codec": "levels"}),
+        ("gpt", "colour", {}), ("rnn", "grey", {"labels": True}),
+        ("vae", "bits", {}), ("vae", "grey", {"labels": True}), ("iwae", "colour", {}), ("hvae", "grey", {}),
+    ],
+)  # fmt: skip
+def test_images_come_back(made, tmp_path, model, kind, how):
+    """Arrays of any whole type, none, one and many; PNG files; and whatever else lies beside them."""
+    run = made(model, kind, **how)
+    none, one, many = (np.ascontiguousarray(x) for x in IMAGES[kind])
+    planes = many[0].transpose(1, 2, 0) if kind == "colour" else many[0]
+    grey = (planes * (255 if kind == "bits" else 1)).astype(np.uint8)
+    contents = {
+        "none.npy": npy(none.astype(np.uint8)),
+        "one.npy": npy(one.astype(np.int64)),
+        "sub/many.npy": npy(many.astype(np.uint8)),
+        "picture.png": png(grey),
+        "far.npy": npy(many.astype(np.int64) + 1000),
+        "empty": b"",
+        "noise.png": bytes(range(256)),
+        "other size.png": png(np.zeros((9, 9), np.uint8)),
+    }
+    report, _ = there_and_back(run, contents, tmp_path)
+    assert len(report["kept"]) == 4
+    assert report["files"] == 8
+    assert report["values"] == 72 * math.prod(run.codec.data_space.shape)
+    assert report["payload"] - report["initial"] < 1.02 * report["model"] + 40
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "codec"),
+    [("gpt", "story", "characters"), ("rnn", "lines", "characters"), ("ngram", "story", "bytes"), ("gpt", "lines", "bpe")],
+)  # fmt: skip
+def test_texts_come_back(made, tmp_path, model, kind, codec):
+    if codec == "bpe":
+        pytest.importorskip("tokenizers")
+    run = made(model, kind, codec=codec)
+    contents = {
+        "story.txt": STORY.encode(),
+        "lines.txt": LINES.encode(),
+        "empty.txt": b"",
+        "no end.txt": b"anna",
+        "windows.txt": b"anna\r\nben\r\n",
+        "other.txt": "Zürich\n\ufeff\ufffd 🙂\x00\n\n".encode(),
+        "a long line.txt": b"\n" + b"anna " * 60 + b"\nben\n",
+        "no text": bytes([0xFF, 0xFE, 0x00]),
+    }
+    report, _ = there_and_back(run, contents, tmp_path)
+    assert len(report["kept"]) == 1
+    assert report["payload"] < 1.02 * report["model"] + 8
+
+
+def test_sound_comes_back(made, tmp_path):
+    run = made("wavenet", "sound")
+    noise = np.random.default_rng(0).integers(-(2**15), 2**15, 200).astype(np.int16)
+    contents = {
+        "quiet.wav": riff((50 * np.sin(np.arange(500))).astype(np.int16)),
+        "noise.wav": riff(noise, extra=b"LIST of things"),
+        "none.wav": riff(noise[:0]),
+        "other rate.wav": riff(noise, rate=16000),
+        "odd.wav": riff(noise) + b"\x01",
+    }
+    report, _ = there_and_back(run, contents, tmp_path)
+    assert len(report["kept"]) == 1
+    assert report["payload"] < 1.005 * report["model"] + 8
+
+
+def test_each_sample_of_sixteen_bits_belongs_to_the_level_that_the_codec_gives_it():
+    level, start, count = kinds.cells()
+    assert count.min() > 0
+    assert int(count.sum()) == 2**16
+    samples = torch.arange(2**16)
+    within = samples - start[level]
+    assert (within >= 0).all()
+    assert (within < count[level]).all()
+
+
+def test_size_is_the_likelihood(made, tmp_path):
+    """Of an exact model within half a percent of what `log_prob` says, whichever way that is computed."""
+    run = made("gpt", "colour")
+    raw = np.random.default_rng(2).integers(90, 140, (300, 3, 4, 5)).astype(np.uint8)
+    report, _ = there_and_back(run, {"x.npy": npy(raw)}, tmp_path)
+    nats = -float(run.log_prob(torch.from_numpy(raw)).nats.sum())
+    assert report["payload"] > 5_000
+    assert report["model"] == pytest.approx(nats / 8 / math.log(2), rel=1e-4)
+    assert 1 <= report["payload"] / report["model"] < 1.005
+
+
+@pytest.mark.parametrize(("model", "kind"), [("vae", "grey"), ("hvae", "colour")])
+def test_bits_back_costs_the_bound(made, tmp_path, model, kind):
+    """Chained, an example costs the negative bound of its own code, which on average is that of any other."""
+    run = made(model, kind)
+    shape = run.codec.data_space.shape
+    raw = np.random.default_rng(2).integers(90, 140, (300, *shape)).astype(np.uint8)
+    report, _ = there_and_back(run, {"x.npy": npy(raw)}, tmp_path)
+    assert report["over_model"] == pytest.approx(1, abs=0.01)
+    x, generator = run.codec.encode(torch.from_numpy(raw)).x, torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        q = run.model.q(x)
+        noise = torch.randn(8, *x.shape[:1], *run.model.latent_space.shape, generator=generator)
+        bound = -run.model.log_weights(q, x, None, noise).mean(0).sum()
+    assert report["model"] == pytest.approx(float(bound) / 8 / math.log(2), rel=0.01)
+
+
+def test_the_users_threads_and_global_state_do_not_matter(made, tmp_path):
+    """Compressed with one number of threads, decompressed with another: the coder has its own."""
+    run = made("pixelcnn", "colour", codec="grid")
+    (tmp_path / "x.npy").write_bytes(npy(np.ascontiguousarray(IMAGES["colour"][2])))
+    before = torch.get_num_threads()
+    written = []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            torch.manual_seed(n)
+            run.model.train(n == 2)
+            written.append(tmp_path / f"{n}.pgn")
+            pangen.compress(run, tmp_path / "x.npy", written[-1])
+            assert torch.get_num_threads() == n
+        pangen.decompress(written[0], tmp_path / "out", run=run)
+    finally:
+        torch.set_num_threads(before)
+        run.model.eval()
+    assert written[0].read_bytes() == written[1].read_bytes()
+    assert (tmp_path / "out/x.npy").read_bytes() == (tmp_path / "x.npy").read_bytes()
+
+
+QUIET = settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+
+
+@QUIET
+@given(st.lists(st.text(max_size=60), max_size=4), st.lists(st.binary(max_size=40), max_size=2))
+@pytest.mark.parametrize("kind", ["story", "lines"])
+def test_any_text_and_any_bytes_come_back(made, tmp_path, kind, texts, others):
+    contents = {f"{i}.txt": t.encode("utf-8", "surrogatepass") for i, t in enumerate(texts)}
+    contents |= {f"{i}.bin": other for i, other in enumerate(others)} | {"always": b""}
+    there_and_back(made("ngram", kind, codec="characters"), contents, tmp_path)
+
+
+@QUIET
+@given(
+    st.integers(0, 9),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["uint8", "int32", "float32", "bool"]),
+    st.booleans(),
+)
+def test_any_array_comes_back(made, tmp_path, n, seed, dtype, far):
+    x = np.random.default_rng(seed).integers(0, 300 if far else 2, (n, 1, 4, 4)).astype(dtype)
+    there_and_back(made("ngram", "bits"), {"x.npy": npy(x)}, tmp_path)
+
+
+def test_a_stack_gives_back_what_was_popped_from_it():
+    """Pop by q, push by p, and the other way round: not a bit is lost."""
+    words = np.random.default_rng(0).integers(0, 2**32, 200, dtype=np.uint32)
+    stack = Stack(words, sealed=False)
+    q = Normal(torch.randn(5, 3), torch.randn(5, 3) - 2)
+    cells = pop_levels(stack, bits_back.below(q), bits_back.CELLS, (5, 3))
+    z = bits_back.middle(cells)
+    assert ((z - q.mean).abs() < 6 * q.log_scale.exp()).all()
+    push_levels(stack, bits_back.below(q), bits_back.CELLS, cells)
+    assert np.array_equal(stack.ans.get_compressed(unseal=True), words)
+
+
+@pytest.mark.parametrize(
+    ("space", "name"),
+    [
+        (Space("binary", (2, 3, 4), 2), "auto"), (Space("tokens", (2, 3, 4), 5), "auto"),
+        *[(Space("real", (2, 3, 4), 7), name) for name in ("logistic", "categorical", "normal", "fixed")],
+    ],
+)  # fmt: skip
+def test_levels_cost_their_probability(space, name):
+    """`below` is the sum of what `log_prob` gives each level, and halving codes them at that price."""
+    found = likelihood(space, name)
+    p, K = found(torch.randn(4, found.channels, *space.shape)), space.levels
+    values = torch.linspace(-1, 1, K) if space.is_grid else torch.arange(K)
+    at = values.float() if space.kind != "tokens" else values
+    alone = found(torch.randn(1, found.channels, 1, 1, 1))
+    each = torch.stack([alone.log_prob(at[k].view(1, 1, 1, 1)).exp() for k in range(K)])
+    sums = torch.stack([alone.below(torch.full((1, 1, 1, 1), k)) for k in range(K + 1)]).flatten()
+    assert torch.allclose(sums.diff(), each.flatten().double(), atol=1e-6)
+    drawn = p.sample()
+    levels = ((drawn + 1) * (K - 1) / 2).round().long() if space.is_grid else drawn.long()
+    writer = Writer()
+    code_levels(writer, p.below, K, tuple(levels.shape), levels)
+    bits = -float(p.log_prob(at[levels]).sum()) / math.log(2)
+    assert 32 * len(writer.words()) == pytest.approx(bits, rel=0.01, abs=64)
+    again = code_levels(Reader(writer.words()), p.below, K, tuple(levels.shape))
+    assert torch.equal(again, levels)
+
+
+def test_tables_are_whole_numbers_and_leave_nothing_out():
+    logits = torch.tensor([[0.0, -1e9, 50.0], [1.0, 2.0, 3.0], [-torch.inf, 0.0, 0.0]])
+    found = table(logits)
+    assert (found == np.floor(found)).all()
+    assert found.min() >= 1
+    assert (found.astype(np.float64).sum(1) <= 2**24).all()
+    share = found / found.sum(1, keepdims=True)
+    assert np.allclose(share, logits.double().softmax(1).numpy(), atol=1e-6)
+
+
+def test_a_stream_is_cut_into_rows_that_hold_all_of_it():
+    for n in (0, 1, 63, 64, 65, 10_000, 1_000_000):
+        for context in (1, 64):
+            sizes = segments(n, context)
+            assert sum(sizes) == n
+            assert len(sizes) <= 64
+            assert min(sizes, default=1) > 0
+
+
+@pytest.fixture
+def file(made, tmp_path):
+    """A compressed file and its run."""
+    run = made("ngram", "bits")
+    (tmp_path / "x.npy").write_bytes(npy(IMAGES["bits"][2].astype(np.uint8)))
+    pangen.compress(run, tmp_path / "x.npy", tmp_path / "x.pgn")
+    return tmp_path / "x.pgn", run
+
+
+def refused(path, run, match):
+    """No traceback, and nothing written."""
+    out = path.parent / "refused"
+    with pytest.raises(pangen.PangenError, match=match) as error:
+        pangen.decompress(path, out, run=run)
+    assert "\n" not in str(error.value)
+    assert not out.exists()
+    assert not list(path.parent.glob(".refused*"))
+
+
+def test_every_flipped_bit_and_every_cut_is_seen(file):
+    path, run = file
+    content = path.read_bytes()
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        refused(path, run, "damaged|cut short|none that Pangen|another version")
+        path.write_bytes(content[:place])
+        refused(path, run, "cut short|none that Pangen|changed on its way")
+    path.write_bytes(content + b"\0")
+    refused(path, run, "longer")
+
+
+def changed(path, change):
+    """A file whose checksum fits what was changed in its header."""
+    header, payload, aside = container.read_container(path)
+    change(header)
+    parts = [zlib.compress(json.dumps(header).encode()), payload.astype("<u4").tobytes(), aside]
+    content = container.MAGIC + container.SIZES.pack(*map(len, parts)) + b"".join(parts)
+    path.write_bytes(content + container.digest(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda h: h["members"][0].update(size=2**40), "1024.0 GiB"),
+        (lambda h: h["members"][0].update(size=-1), "no size"),
+        (lambda h: h["members"][0].update(size="many"), "no size"),
+        *[
+            (lambda h, name=name: h["members"][0].update(name=name), "leaves its folder")
+            for name in ("../x", "/etc/x", "a/../../x", "", "a//b", "a\\..\\b", "C:x", "a\0b", ".", 7)
+        ],
+        (lambda h: h["members"].append(h["members"][0]), "twice"),
+        (lambda h: h["members"].append({"name": "x.npy/y", "size": 0}), "a file and a folder"),
+        (lambda h: h["members"][0]["form"].update(n=10**12), "more than its size"),
+        (lambda h: h["members"][0]["form"].update(n=-1), "more than its size"),
+        (lambda h: h["members"][0]["form"].update(n=3), "does not come back"),
+        (lambda h: h["members"][0]["form"].update(type="O"), "do not fit together"),
+        (lambda h: h["members"][0].pop("form"), "do not fit together|does not come back"),
+        (lambda h: h["members"][0].update(form=7), "do not fit together"),
+        (lambda h: h.update(members=None), "do not fit together"),
+        (lambda h: h.update(coder="bits back"), "another coder"),
+        (lambda h: h.update(probe="00"), "arithmetic differs"),
+        (lambda h: h.update(check="00"), "does not come back"),
+        (lambda h: h.update(weights="00"), "another run"),
+        *[(lambda h, n=n: h.update(threads=n), "number of threads") for n in ("many", -1, 10**9)],
+        (lambda h: h.clear(), "do not fit together"),
+    ],
+)
+def test_a_hostile_file_is_refused(file, change, match):
+    path, run = file
+    changed(path, change)
+    refused(path, run, match)
+
+
+@pytest.mark.parametrize(("model", "kind"), [("ngram", "bits"), ("vae", "grey")])
+def test_a_payload_made_up_is_refused(made, tmp_path, model, kind):
+    """Whatever words are decoded, the checksum of the original tells."""
+    run, path = made(model, kind), tmp_path / "x.pgn"
+    (tmp_path / "x.npy").write_bytes(npy(IMAGES[kind][2].astype(np.uint8)))
+    pangen.compress(run, tmp_path / "x.npy", path)
+    header, payload, aside = container.read_container(path)
+    noise = np.random.default_rng(0).integers(0, 2**32, len(payload), dtype=np.uint32)
+    for words in (noise, noise * 0, noise[:0], payload[:-1]):
+        path.write_bytes(container.Container(header, words, aside).to_bytes())
+        refused(path, run, "does not come back|do not fit together")
+
+
+def test_a_bomb_in_the_header_is_refused(file, monkeypatch):
+    path, run = file
+    monkeypatch.setattr(container, "MOST_HEADER", 100)
+    refused(path, run, "header cannot be read")
+
+
+def test_what_cannot_be_compressed_says_what_is_missing(made, tmp_path):
+    (tmp_path / "x").write_bytes(b"x")
+    for model, examples, recipe, match in [
+        ("mixture", data("grey"), {}, "local bits-back"),
+        ("vdm", data("grey"), {"model.width": 16}, "noise levels"),
+        ("gan", data("grey"), {"model.width": 8}, "no likelihood"),
+        ("rbm", data("bits"), {"model.chains": 8, "model.temperatures": 40}, "neither conditionals"),
+        ("made", data("bits"), {"model.width": 8, "model.orderings": 2}, "orderings 1"),
+    ]:
+        steps = None if model == "mixture" else 1
+        run = pangen.fit(model, examples, steps=steps, device="cpu", recipe=recipe)
+        with pytest.raises(pangen.PangenError, match=match):
+            pangen.compress(run, tmp_path / "x")
+    run = made("ngram", "bits")
+    with pytest.raises(pangen.PangenError, match="no file or folder"):
+        pangen.compress(run, tmp_path / "absent")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x").write_bytes(b"")
+    with pytest.raises(pangen.PangenError, match="two inputs"):
+        pangen.compress(run, [tmp_path / "x", tmp_path / "a/x"])
+    (tmp_path / "b").mkdir()
+    with pytest.raises(pangen.PangenError, match="no file in"):
+        pangen.compress(run, tmp_path / "b")
+
+
+def test_other_formats_are_measured_in_full():
+    """A sheet holds every image, whatever their number; FLAC beats the bare samples of a tone."""
+    images = IMAGES["colour"][2].astype(np.uint8)
+    (sheet,) = sizes.sheets(images)
+    assert sheet.shape[0] == 3
+    assert sheet[:, :4, :5].tolist() == images[0].tolist()
+    assert int(sheet.sum(dtype=np.int64)) == int(images.sum(dtype=np.int64))
+    assert images[0].size < sizes.saved(images[0], 256, sizes.FORMATS["png"]) < 200
+    pytest.importorskip("soundfile")
+    tone = (1000 * np.sin(np.arange(4000) * 0.01)).astype(np.int64)
+    assert 500 < sizes.flac(tone, 8000) < 8000
+
+
+def test_pixels_alone(made, tmp_path):
+    """A PNG of another program comes back as the same picture."""
+    picture = np.random.default_rng(0).integers(0, 256, (5, 4)).astype(np.uint8)
+    content = (
+        png(picture, compress_level=3)[:-12]
+        + b"\0\0\0\3tEXta\0b"
+        + struct.pack(">I", zlib.crc32(b"tEXta\0b"))
+    )
+    content += png(picture)[-12:]
+    run = made("made", "grey")
+    assert there_and_back(run, {"x.png": content}, tmp_path)[0]["kept"] == ["in/x.png"]
+    report, again = there_and_back(run, {"x.png": content}, tmp_path, pixels=True)
+    assert not report["kept"]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(again["x.png"]))), picture)
+
+
+def test_nothing_is_written_over(file, tmp_path):
+    path, run = file
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("mine")
+    with pytest.raises(pangen.PangenError, match="holds something"):
+        pangen.decompress(path, tmp_path / "full", run=run)
+    assert pangen.decompress(path, tmp_path / "deep/new", run=run)["files"] == 1
+    assert archive.hash_of(run) == archive.hash_of(pangen.load_run(run.path, device="cpu"))
