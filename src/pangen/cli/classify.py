@@ -17,10 +17,10 @@ from pangen.cli.options import (
     add_json,
     add_machine,
     add_seed,
+    add_split,
     check_writable,
-    choice,
-    data_options,
     limit_threads,
+    other_data_options,
     whole,
 )
 from pangen.cli.output import print_json
@@ -30,20 +30,12 @@ from pangen.files import write_text
 if TYPE_CHECKING:
     from pangen.tasks.classify import Classified
 
-SPLITS = ("train", "validation", "test")
-
 
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("classify", help="the class of each example, by a model with labels")
     parser.add_argument("path", metavar="RUN", help="the folder of a run that was trained with labels")
     parser.add_argument("data", nargs="?", metavar="DATA", help="other data than it was trained on")
-    parser.add_argument(
-        "--split",
-        type=choice("split", SPLITS),
-        default="test",
-        metavar="NAME",
-        help="train, validation or test (test)",
-    )
+    add_split(parser)
     parser.add_argument(
         "--missing", type=_share, default=0.0, metavar="S", help="hide this share of pixels or features (0)"
     )
@@ -74,9 +66,7 @@ def _number(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    options = data_options(args)
-    if options and not args.data:
-        raise PangenError("options for reading data need DATA; a run remembers how its own data was read.")
+    options = other_data_options(args, "DATA")
     out = Path(args.out) if args.out else None
     if out is not None:
         if out.suffix != ".csv":

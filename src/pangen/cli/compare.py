@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from pangen.cli.options import (
     whole,
 )
 from pangen.cli.output import print_json, print_numbers
-from pangen.cli.progress import CompareBar
+from pangen.cli.progress import comparing
 from pangen.registry import get
 
 
@@ -59,23 +57,19 @@ def run(args: argparse.Namespace) -> int:
     limit_threads(args.threads)
     from pangen.api import compare, load_data
 
-    try:
-        with redirect_stdout(sys.stderr), CompareBar() as bar:
-            result = compare(
-                load_data(args.data, **data_options(args)),
-                models,
-                budget=args.budget,
-                steps=args.steps,
-                seeds=args.seeds,
-                out=out,
-                redo=args.redo,
-                device=args.device,
-                features=args.features,
-                report=bar,
-            )
-    except KeyboardInterrupt:
-        print(f"pangen: interrupted; the same command goes on from what {out} holds.", file=sys.stderr)
-        return 130
+    with comparing(out) as bar:
+        result = compare(
+            load_data(args.data, **data_options(args)),
+            models,
+            budget=args.budget,
+            steps=args.steps,
+            seeds=args.seeds,
+            out=out,
+            redo=args.redo,
+            device=args.device,
+            features=args.features,
+            report=bar,
+        )
     if args.json:
         print_json(result)
     else:

@@ -14,26 +14,18 @@ from pangen.cli.options import (
     add_machine,
     add_other_data,
     add_seed,
-    choice,
+    add_split,
     limit_threads,
     other_data_options,
 )
 from pangen.cli.output import print_json
-
-SPLITS = ("train", "validation", "test")
 
 
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("evaluate", help="measure a run on held-out data")
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
     add_other_data(parser)
-    parser.add_argument(
-        "--split",
-        type=choice("split", SPLITS),
-        default="test",
-        metavar="NAME",
-        help="train, validation or test (test)",
-    )
+    add_split(parser)
     parser.add_argument(
         "--features", metavar="RUN", help="a vit or cnn whose features samples are compared in"
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pangen.cli.options import check_writable, choice, data_options
+from pangen.cli.options import check_writable, choice, other_data_options
 from pangen.errors import PangenError
 from pangen.files import write_bytes, write_text
 
@@ -61,9 +61,7 @@ def examples_for(run: Run, args: argparse.Namespace) -> Found:
     from pangen.data import load_data
     from pangen.evaluation.judge import check_kind, data_of
 
-    options = data_options(args)
-    if options and not args.data:
-        raise PangenError("options for reading data need DATA; a run remembers how its own data was read.")
+    options = other_data_options(args, "DATA")
     data = load_data(args.data, **options) if args.data else data_of(run)
     labelled = bool(data.labels)
     check_kind(run, data if labelled else replace(data, labels=run.codec.labels))

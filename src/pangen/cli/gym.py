@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from pangen.cli.options import data_options, default_folder, limit_threads, listed
 from pangen.cli.output import print_json, print_numbers
-from pangen.cli.progress import CompareBar
+from pangen.cli.progress import comparing
 from pangen.errors import PangenError
 
 NAME = "gym"
@@ -32,21 +30,17 @@ def run(args: argparse.Namespace) -> int:
     limit_threads(args.threads)
     from pangen.api import gym
 
-    try:
-        with redirect_stdout(sys.stderr), CompareBar() as bar:
-            result = gym(
-                listed(sources) or None,
-                args.models,
-                budget=args.budget,
-                steps=args.steps,
-                seeds=args.seeds,
-                out=out,
-                device=args.device,
-                report=bar,
-            )
-    except KeyboardInterrupt:
-        print(f"pangen: interrupted; the same command goes on from what {out} holds.", file=sys.stderr)
-        return 130
+    with comparing(out) as bar:
+        result = gym(
+            listed(sources) or None,
+            args.models,
+            budget=args.budget,
+            steps=args.steps,
+            seeds=args.seeds,
+            out=out,
+            device=args.device,
+            report=bar,
+        )
     if args.json:
         print_json(result)
     else:

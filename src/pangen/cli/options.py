@@ -122,12 +122,25 @@ def add_other_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DATA", help="other data than it was trained on")
 
 
-def other_data_options(args: argparse.Namespace) -> dict[str, Any]:
-    """`data_options`, which without other data are a mistake."""
+def other_data_options(args: argparse.Namespace, called: str = "--data") -> dict[str, Any]:
+    """`data_options`, which without other data are a mistake; `called`: how that is given."""
     options = data_options(args)
     if options and not args.data:
-        raise PangenError("options for reading data need --data; a run remembers how its own data was read.")
+        raise PangenError(
+            f"options for reading data need {called}; a run remembers how its own data was read."
+        )
     return options
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """The split that is measured."""
+    parser.add_argument(
+        "--split",
+        type=choice("split", ("train", "validation", "test")),
+        default="test",
+        metavar="NAME",
+        help="train, validation or test (test)",
+    )
 
 
 def data_options(args: argparse.Namespace) -> dict[str, Any]:

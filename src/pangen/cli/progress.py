@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -118,3 +121,14 @@ def _numbers(event: Event) -> str:
     losses = {k: v for k, v in event.numbers.items() if "/" not in k and not k.startswith(seen)}
     parts = [f"{'loss' if k == 'model' else k} {v:.4g}" for k, v in losses.items()]
     return ", ".join([*parts, f"{event.step / max(event.seconds, 1e-9):.0f} steps/s"])
+
+
+@contextmanager
+def comparing(out: Path) -> Iterator[CompareBar]:
+    """A bar for what is kept in `out`; Ctrl-C ends the program with a word on how to go on."""
+    try:
+        with redirect_stdout(sys.stderr), CompareBar() as bar:
+            yield bar
+    except KeyboardInterrupt:
+        print(f"pangen: interrupted; the same command goes on from what {out} holds.", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -52,10 +53,9 @@ class FileCoder(Protocol):
 
 
 @dataclass
-class TokenCoder:
-    """Of a model that predicts the next token."""
+class QueueCoder(ABC):
+    """A queue is written and read by one pass, which codes what is known and finds what is not."""
 
-    name: ClassVar[str] = "next token"
     run: Run
     kind: Kind
     threads: int = 1
@@ -69,10 +69,23 @@ class TokenCoder:
     def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]:
         return self._code(Reader(words), forms, None, Facts(0.0))
 
+    @abstractmethod
     def _code(
         self, coder: Coder, forms: Sequence[Form], units: Sequence[Any] | None, facts: Facts
     ) -> list[Any]:
-        """The units of each form: all rows of tokens, and before and after them what these leave open."""
+        """The units of each form."""
+
+
+@dataclass
+class TokenCoder(QueueCoder):
+    """Of a model that predicts the next token."""
+
+    name: ClassVar[str] = "next token"
+
+    def _code(
+        self, coder: Coder, forms: Sequence[Form], units: Sequence[Any] | None, facts: Facts
+    ) -> list[Any]:
+        """All rows of tokens, and before and after them what these leave open."""
         match self.kind:
             case Images():
                 return self._images(coder, forms, units, facts)
@@ -146,25 +159,16 @@ class HasFactors(Protocol):
 
 
 @dataclass
-class FactorCoder:
+class FactorCoder(QueueCoder):
     """Of a model of independent dimensions: all of an example at once."""
 
     name: ClassVar[str] = "factors"
-    run: Run
     kind: Images
-    threads: int = 1
-
-    def write(self, forms: Sequence[Form], units: Sequence[Any]) -> tuple[np.ndarray, Facts]:
-        writer, facts = Writer(), Facts(0.0)
-        self._code(writer, forms, joined(self.kind, units), facts)
-        return writer.words(), facts
-
-    def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]:
-        return self._code(Reader(words), forms, None, Facts(0.0))
 
     def _code(
-        self, coder: Coder, forms: Sequence[Form], raw: Tensor | None, facts: Facts
+        self, coder: Coder, forms: Sequence[Form], units: Sequence[Any] | None, facts: Facts
     ) -> list[np.ndarray]:
+        raw = None if units is None else joined(self.kind, units)
         counts = [self.kind.count(form) for form in forms]
         n, parts = sum(counts), [torch.empty(0, *self.kind.shape, dtype=torch.int64)]
         labels = code_labels(self.run, coder, n, raw, facts)
