@@ -112,7 +112,7 @@ def main() -> None:
     if args.page:
         between(DOCS / "classify.md", "classify", table(results, args))
         draw(results)
-    for share in (MISSING[0], MISSING[-1]):
+    for share in (MISSING[0], MISSING[-1]) if len(results) > 1 else ():
         metric = f"accuracy, {100 * share:.0f} % missing"
         print(verdict(metric, {name: row[metric] for name, row in results.items()}, less=False))
 

@@ -1,7 +1,7 @@
 """What `pangen advise` rests on: `src/pangen/advice/evidence.jsonl`, from results and from ledgers of comparisons.
 
     python benchmarks/evidence.py
-    python benchmarks/evidence.py runs/compare-digits runs/compare-moons
+    python benchmarks/evidence.py runs/compare-digits runs/compare-gym/*/
 
 A line is one model on one data set: a number for each seed, and the command that gives it again. Data that are looked for and
 not found are left out, as are results of models with other settings than their own.

@@ -2,10 +2,11 @@
 
     python benchmarks/fuzz.py --cases 10000
 
-Every case runs one command in a process of its own, with 10 seconds of a processor and 2 GiB beyond what the program itself
-takes. It may succeed, or end with code 2 and one sentence; a traceback, a hang, memory gone, another code, or
-a file changed or left behind by a command that failed is a defect. Prints counts by kind and outcome, and of each
-defect the case, which `--only N` runs again; the exit code is 1 if there is any.
+Every case runs one command, with 10 seconds of a processor and 2 GiB beyond what the program itself takes, in a
+process that goes on with the next case unless one ends it. It may succeed, or end with code 2 and one sentence; a
+traceback, a hang, memory gone, another code, or a file changed or left behind by a command that failed is a defect.
+Prints counts by kind and outcome, and of each defect the case, which `--only N` runs again; the exit code is 1 if
+there is any. Ctrl-C or SIGTERM ends it early, with the counts so far; `--first N` goes on from there.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads do not survive a fork
@@ -42,8 +44,30 @@ from pangen.data.sound import wav
 SECONDS, MEMORY = 10, 2 << 30
 PATIENCE = 6 * SECONDS
 """Seconds on the clock, for a command that waits, or has a busy machine."""
-SEEDS = ("image folder", "npy", "npz", "csv", "series", "txt", "lines", "tsv", "wav", "wav folder")
-RUNS = {"image run": ("vae", "digits"), "text run": ("ngram", "text.txt"), "vector run": ("realnvp", "moons")}
+WORKS = 200
+"""Cases that one process takes at most, so that what it keeps stays little."""
+SEEDS = (
+    "image folder",
+    "captions",
+    "npy",
+    "npz",
+    "csv",
+    "series",
+    "txt",
+    "lines",
+    "tsv",
+    "wav",
+    "wav folder",
+)
+RUNS = {
+    "image run": ("vae", "digits"),
+    "text run": ("ngram", "text.txt"),
+    "vector run": ("realnvp", "moons"),
+    "subword run": ("gpt", "text.txt"),
+}
+SETTINGS = {
+    "subword run": {"model.width": 16, "model.depth": 1, "codec.name": "bpe", "codec.vocabulary": 258}
+}
 NUMBERS = (0, -1, 1, 2, 0.5, -0.5, 1e30, -1e30, 10**6, 10**12, 2**63, 10**400, float("nan"), float("inf"))
 THINGS = (
     None,
@@ -70,6 +94,9 @@ def prepare(root: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         pixels = noise.integers(0, 256, (6, 6, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(place / f"{i}.{'jpg' if i % 3 else 'png'}")
+        (root / "captions").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(root / "captions" / f"{i}.png")
+        (root / "captions" / f"{i}.txt").write_text(f"picture {i}")
     x = noise.normal(size=(60, 3)).astype(np.float32)
     np.save(root / "npy.npy", x)
     np.savez_compressed(root / "npz.npz", x=noise.integers(0, 256, (40, 5, 5)), y=np.arange(40) % 2)
@@ -91,18 +118,31 @@ def prepare(root: Path) -> None:
     with contextlib.redirect_stderr(io.StringIO()):
         for name, (model, data) in RUNS.items():
             source = str(root / data) if "." in data else data
-            pangen.fit(model, source, steps=2, out=root / name, device="cpu")
+            pangen.fit(model, source, steps=2, out=root / name, device="cpu", recipe=SETTINGS.get(name))
+        pangen.compress(root / "text run", root / "lines.txt", root / "compressed.pgn")
+    np.save(root / "codes.npy", noise.normal(size=(3, 32)).astype(np.float32))
     shutil.copytree(root / "vector run", root / "training")
     (root / "training" / "card.json").unlink()  # as if its process had been killed
 
 
-def command(kind: str, folder: Path, dice: random.Random) -> list[str]:
+def command(kind: str, folder: Path, seeds: Path, dice: random.Random) -> list[str]:
     """What is asked of an input of this kind."""
     if kind in RUNS:
-        verbs = {"sample": ["-n", "2"], **({} if kind == "text run" else {"encode": []})}
+        text = RUNS[kind][1] == "text.txt"
+        verbs = {"sample": ["-n", "2"], **({} if text else {"encode": []})}
         verb = dice.choice(list(verbs))
-        out = "out.txt" if kind == "text run" else "out.npy"
-        return [verb, str(folder / kind), *verbs[verb], "-o", str(folder / out)]
+        return [
+            verb,
+            str(folder / kind),
+            *verbs[verb],
+            "-o",
+            str(folder / ("out.txt" if text else "out.npy")),
+        ]
+    if kind == "codes":
+        return ["decode", str(seeds / "image run"), str(folder / "codes.npy"), "-o", str(folder / "out.npy")]
+    if kind == "compressed":
+        given = ["--run", str(seeds / "text run"), "-o", str(folder / "out")]
+        return ["decompress", str(folder / "compressed.pgn"), *given]
     if kind == "training":
         return ["fit", "realnvp", "moons", "--resume", "-o", str(folder / kind)]
     source = next(folder.glob(f"{kind}*"))
@@ -203,35 +243,30 @@ def _other_tensors(raw: bytearray, dice: random.Random) -> bytes:
     return len(changed).to_bytes(8, "little") + changed + data
 
 
-def run(argv: list[str], root: Path) -> tuple[str, str]:
-    """The outcome of one command in a process of its own, and what it said."""
-    said = root / "said"
-    child = os.fork()
-    if child == 0:
-        code = 70
+class Outcome(NamedTuple):
+    """Of one case."""
+
+    number: int
+    kind: str
+    name: str
+    how: str
+    """How its input was spoilt, and the command."""
+    said: str
+
+
+def asked(argv: list[str], said: Path) -> tuple[str, str]:
+    """The outcome of one command, and what it said."""
+    code = 70
+    with (
+        open(said, "w", errors="replace") as file,
+        contextlib.redirect_stderr(file),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         try:
-            with open(said, "w", errors="replace") as file, contextlib.redirect_stderr(file):
-                taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-                used = time.process_time()
-                resource.setrlimit(resource.RLIMIT_CPU, (int(used) + SECONDS + 1,) * 2)
-                resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY,) * 2)
-                with contextlib.redirect_stdout(io.StringIO()):
-                    try:
-                        code = program(argv)
-                    except BaseException:
-                        traceback.print_exc()
-        finally:
-            os._exit(code)
-    until = time.monotonic() + PATIENCE
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() > until:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "hang", said.read_text()
-        time.sleep(0.005)
-    if os.WIFSIGNALED(ended[1]) and os.WTERMSIG(ended[1]) in (signal.SIGXCPU, signal.SIGKILL):
-        return "hang", said.read_text()
-    code, text = os.waitstatus_to_exitcode(ended[1]), said.read_text()
+            code = program(argv)
+        except BaseException:
+            traceback.print_exc()
+    text = said.read_text()
     told = [line for line in text.splitlines() if line.startswith("pangen: ")]
     if code == 0:
         return "success", text
@@ -244,48 +279,99 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "said"}
 
 
-def case(number: int, seeds: Path, root: Path) -> tuple[str, str, str, str]:
-    """Kind, outcome, how it was spoilt and what was said, of one case."""
-    dice = random.Random(number)
-    kind = dice.choice((*SEEDS, *RUNS, *RUNS, "training"))
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir()
-    for source in seeds.iterdir():
-        if source.stem == kind:
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, root / source.name)
-    files = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".jsonl")
-    chosen = dice.sample(files, min(dice.choice((1, 1, 1, 2)), len(files)))
-    how = ", ".join(mutate(file, dice) for file in chosen)
-    before = contents(root)
-    argv = command(kind, root, dice)
-    outcome, text = run(argv, root)
-    if outcome == "one sentence" and contents(root) != before:
-        outcome = "changed files"
-    return kind, outcome, f"{how}: {' '.join(argv)}", text
+class Case:
+    """One input, spoilt in its own way, and the command it is given to."""
+
+    def __init__(self, number: int, seeds: Path, root: Path) -> None:
+        self.number, self.seeds, self.root = number, seeds, root
+        self.dice = random.Random(number)
+        self.kind = self.dice.choice((*SEEDS, *RUNS, *RUNS, "training", "codes", "compressed"))
+
+    def run(self) -> Outcome:
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir()
+        for source in self.seeds.iterdir():
+            if source.stem == self.kind:
+                (shutil.copytree if source.is_dir() else shutil.copy)(source, self.root / source.name)
+        files = sorted(p for p in self.root.rglob("*") if p.is_file() and p.suffix != ".jsonl")
+        chosen = self.dice.sample(files, min(self.dice.choice((1, 1, 1, 2)), len(files)))
+        how = ", ".join(mutate(file, self.dice) for file in chosen)
+        before = contents(self.root)
+        argv = command(self.kind, self.root, self.seeds, self.dice)
+        name, text = asked(argv, self.root / "said")
+        if name == "one sentence" and contents(self.root) != before:
+            name = "changed files"
+        return Outcome(self.number, self.kind, name, f"{how}: {' '.join(argv)}", text)
+
+
+def work(numbers: Sequence[int], seeds: Path, root: Path, pipe: int) -> None:
+    """Run cases in this process, each within its limits, and tell of each."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY,) * 2)
+    for number in numbers:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # when one of these runs out the process ends
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        told = Case(number, seeds, root).run()
+        os.write(pipe, json.dumps(told).encode() + b"\n")
+
+
+def outcomes(numbers: Sequence[int], seeds: Path, root: Path) -> Iterator[Outcome]:
+    """Of each case in turn; one that ends its process, or does not end, is told by its remains."""
+    done = 0
+    while done < len(numbers):
+        reading, writing = os.pipe()
+        batch = numbers[done : done + WORKS]
+        end = done + len(batch)
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                work(batch, seeds, root, writing)
+            finally:
+                os._exit(70)
+        os.close(writing)
+        try:
+            with os.fdopen(reading) as lines:
+                for line in lines:
+                    done += 1
+                    yield Outcome(*json.loads(line))
+        except BaseException:
+            os.kill(child, signal.SIGKILL)
+            raise
+        finally:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if done < end:
+            name = "hang" if -code in (signal.SIGPROF, signal.SIGALRM) else f"ended with {code}"
+            last = Case(batch[done - end], seeds, root)
+            yield Outcome(last.number, last.kind, name, "`--only` tells more", (root / "said").read_text())
+            done += 1
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="the number of the first case")
     parser.add_argument("--only", type=int, default=None, metavar="N", help="this case alone")
     parser.add_argument("--trial", action="store_true", help="record nothing")
     args = parser.parse_args()
+    numbers = range(args.first, args.first + args.cases) if args.only is None else (args.only,)
     began, counts, defects = time.perf_counter(), Counter(), 0
-    with tempfile.TemporaryDirectory() as folder:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         seeds, root = Path(folder) / "seeds", Path(folder) / "case"
         seeds.mkdir()
         prepare(seeds)
-        for number in range(args.cases) if args.only is None else (args.only,):
-            kind, outcome, how, text = case(number, seeds, root)
-            counts[kind, outcome] += 1
-            if outcome not in ("success", "one sentence") or args.only is not None:
-                defects += outcome not in ("success", "one sentence")
-                print(f"case {number}, {kind}: {outcome}: {how}\n{text}", flush=True)
+        for told in outcomes(numbers, seeds, root):
+            counts[told.kind, told.name] += 1
+            defect = told.name not in ("success", "one sentence")
+            defects += defect
+            if defect or args.only is not None:
+                print(f"case {told.number}, {told.kind}: {told.name}: {told.how}\n{told.said}", flush=True)
     for (kind, outcome), count in sorted(counts.items()):
         print(f"{kind:14} {outcome:16} {count}")
     if args.only is None and not args.trial:
-        record("fuzz", [defects], metric="defects", seconds=time.perf_counter() - began, cases=args.cases,
-               outcomes=dict(Counter(outcome for _, outcome in counts.elements())))  # fmt: skip
+        record("fuzz", [defects], metric="defects", seconds=time.perf_counter() - began, first=args.first,
+               cases=sum(counts.values()), outcomes=dict(Counter(name for _, name in counts.elements())))  # fmt: skip
     print(f"{defects} defects in {sum(counts.values())} cases.")
     return 1 if defects else 0
 

@@ -1,9 +1,7 @@
-"""GPT on tinyshakespeare: likelihood, training speed against GPT-2 of Hugging Face, and what the cache saves.
+"""GPT on tinyshakespeare: likelihood, and what the cache saves.
 
-    pip install -c constraints.txt -e '.[peers]'
     python benchmarks/gpt_text.py nanogpt --seeds 3
     python benchmarks/gpt_text.py own --budget 5m --seeds 3
-    python benchmarks/gpt_text.py speed --pairs 15
     python benchmarks/gpt_text.py cache --pairs 7
 
 `nanogpt` is the published recipe of nanoGPT for a processor: 4 layers, 4 heads, 128 wide, windows of 64 characters,
@@ -11,16 +9,12 @@ batches of 12, 2000 steps. `own` is ours. Both are graded on all of the last ten
 overlap. As in nanoGPT, the first character of a window counts for nothing, as nothing precedes it; the mean with it is
 recorded beside. Run folders under `runs/` are kept: the same command goes on with what was interrupted.
 
-`speed` gives both models, of that size, the same tokens, float32 and bfloat16 in turn, with AdamW (fused) and
-gradients clipped. A value is the time of their steps over ours, turn by turn.
-
 `cache` draws 512 tokens at a context of 512, one text and eight, with the cache and without: the same tokens.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import statistics
 import time
@@ -32,21 +26,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from kept import trained
 from ledger import record
-from timing import clock, take_turns
+from timing import clock
 
 import pangen
 from pangen.cli.options import seconds
 from pangen.families.autoregressive.gpt import GPT
-from pangen.recipes import Training
 from pangen.samplers.tokens import NextToken
-from pangen.space import Batch, Space
-from pangen.training.loop import State, train_step
+from pangen.space import Space
 
 SIZE: dict[str, Any] = {"width": 128, "depth": 4, "heads": 4, "dropout": 0.0}
-LENGTH, BATCH, LEVELS, DECODED = 64, 12, 65, 512
+LENGTH, LEVELS, DECODED = 64, 65, 512
 NANOGPT = {
     **{f"model.{name}": value for name, value in SIZE.items()},
-    "training.batch": BATCH, "training.lr": 1e-3, "training.final": 0.1, "training.warmup": 100,
+    "training.batch": 12, "training.lr": 1e-3, "training.final": 0.1, "training.warmup": 100,
     "training.betas": (0.9, 0.99), "training.weight_decay": 0.1, "training.clip": 1.0, "training.ema": 0.0,
 }  # fmt: skip
 OWN_WINDOW = 128
@@ -65,8 +57,7 @@ def main() -> None:
     parser.add_argument("--budget", type=seconds, default=300.0, help="of a training, for `own`")
     parser.add_argument("--steps", type=int, default=2000, help="of a training, for `nanogpt`")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--turn", type=int, default=10, help="steps of a turn")
+    parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("FIELD", "VALUE"))
     args = parser.parse_args()
@@ -110,54 +101,6 @@ def characters(run: pangen.Run, texts: tuple[str, ...]) -> torch.Tensor:
     return -torch.cat(found).double()
 
 
-def ours(precision: str) -> Callable[[], object]:
-    model = GPT(Space("tokens", (LENGTH,), levels=LEVELS), **SIZE, precision=precision).train()
-    settings = Training(batch=BATCH, lr=1e-3, weight_decay=0.1)
-    state, x = State.start(model, settings), torch.randint(LEVELS, (BATCH, LENGTH))
-    return lambda: train_step(state, Batch(x), settings)
-
-
-def theirs(precision: str) -> Callable[[], object]:
-    logging.disable(logging.WARNING)
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    size = {"n_embd": SIZE["width"], "n_layer": SIZE["depth"], "n_head": SIZE["heads"]}
-    config = GPT2Config(vocab_size=LEVELS, n_positions=LENGTH, **size, **off)
-    model = GPT2LMHeadModel(config).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True
-    )
-    x = torch.randint(LEVELS, (BATCH, LENGTH))
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = model(x, labels=x).loss
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
-        optimizer.step()
-
-    return step
-
-
-def speed(args: argparse.Namespace) -> None:
-    """Interleaved training steps."""
-    for precision in ("full", "bfloat16"):
-        torch.manual_seed(0)
-        began = time.perf_counter()
-        ratios, mine, its = take_turns(ours(precision), theirs(precision), args.pairs, args.turn)
-        record(
-            "gpt_text", ratios, task="speed", precision=precision, median=round(statistics.median(ratios), 3),
-            ours_tokens_per_second=round(BATCH * LENGTH / mine), theirs_tokens_per_second=round(BATCH * LENGTH / its),
-            metric="their time over ours, one value a pair", seconds=time.perf_counter() - began,
-        )  # fmt: skip
-        who = "Pangen" if mine < its else "Hugging Face"
-        print(
-            f"{precision}: {who} trains more tokens a second, median ratio {statistics.median(ratios):.2f}."
-        )
-
-
 def cache(args: argparse.Namespace) -> None:
     """Interleaved drawing of whole contexts."""
     torch.manual_seed(0)
@@ -187,7 +130,7 @@ def cache(args: argparse.Namespace) -> None:
 
 
 TASKS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "nanogpt": likelihood, "own": likelihood, "speed": speed, "cache": cache,
+    "nanogpt": likelihood, "own": likelihood, "cache": cache,
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Every source whose law is known, with the models that accept it: regrets, and the time the whole gym takes.
 
-    python benchmarks/gym.py                       # as `pangen compare gym`: under 30 minutes on two cores
+    python benchmarks/gym.py --out runs/compare-gym     # as `pangen compare gym`: under 30 minutes on two cores
     python benchmarks/gym.py --sources vectors --models nsf,maf,realnvp --budget 120 --seeds 3
+    python benchmarks/gym.py --sources text --models rnn --steps 1500
 
 Records the regret of every model on every source, and says where the best one whose form is not the
 source's own is within 0.02 nat of the law (vectors), or within 1 % of its entropy (binary images and text).
@@ -28,26 +29,25 @@ def main() -> None:
     parser.add_argument("--sources")
     parser.add_argument("--models")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--budget", type=float, default=12.0)
+    parser.add_argument("--budget", type=float, help="seconds for each model (those of the gym)")
+    parser.add_argument("--steps", type=int, help="of training, instead of a budget")
     parser.add_argument("--out")
     args = parser.parse_args()
     began = time.perf_counter()
-    result = pangen.gym(args.sources, args.models, budget=args.budget, seeds=args.seeds, out=args.out)
+    result = pangen.gym(
+        args.sources, args.models, budget=args.budget, steps=args.steps, seeds=args.seeds, out=args.out
+    )
     seconds = time.perf_counter() - began
     for source in result["sources"]:
-        facts = {"source": source["name"], "budget": args.budget, "entropy": round(source["entropy"], 5)}
+        longer, settings = (result[key].get(source["name"], {}) for key in ("budgets", "settings"))
         for row in source["rows"]:
             if row.get("regrets"):
-                told = {"kind": row["kind"], "stderr": round(row["stderr"], 5)}
                 record(
-                    "gym",
-                    row["regrets"],
-                    model=row["model"],
-                    metric="regret",
-                    seconds=seconds,
-                    **facts,
-                    **told,
-                )
+                    "gym", row["regrets"], model=row["model"], data=source["name"], metric="regret", kind=row["kind"],
+                    entropy=round(source["entropy"], 5), stderr=round(row["stderr"], 5), steps=args.steps,
+                    budget=longer.get(row["model"], result["budget"]), seconds=seconds,
+                    **({"changed": settings[row["model"]]} if row["model"] in settings else {}),
+                )  # fmt: skip
     reached = []
     for source in result["sources"]:
         goal = NATS.get(source["kind"], SHARE.get(source["kind"], 0) * source["entropy"])

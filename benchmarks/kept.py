@@ -7,7 +7,8 @@ from typing import Any
 
 import pangen
 from pangen.files import read_json
-from pangen.run import CARD, Run
+from pangen.folder import CARD
+from pangen.run import Run
 
 
 def trained(model: str, data: Any, out: str | Path, **how: Any) -> Run:

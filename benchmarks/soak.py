@@ -2,16 +2,18 @@
 
     python benchmarks/soak.py --kills 100
 
-Kills (SIGKILL) fall at random times, and as often in the middle of writing a checkpoint, which here happens at every
-validation. Each killed run goes on with `--resume` until it is complete, if need be after further kills. Counts runs
+Kills (SIGKILL) fall at random times, and as often in the middle of writing a checkpoint, which here happens after
+every step. Each killed run goes on with `--resume` until it is complete, if need be after further kills. Counts runs
 that cannot be resumed, and those whose final weights are not those of the undisturbed run bit for bit; the exit code
-is 1 if there are any.
+is 1 if there are any. Ctrl-C or SIGTERM ends it early, with the counts so far; another `--seed` kills at other moments.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
+import math
 import os
 import random
 import signal
@@ -29,27 +31,27 @@ from ledger import record
 from pangen import files
 from pangen.cli.main import main as program
 from pangen.files import read_tensors
-from pangen.run import CHECKPOINT, WEIGHTS
+from pangen.folder import CHECKPOINT, WEIGHTS
 from pangen.training import fit
 
 MODELS = {
     "realnvp": ["moons", "--model.pairs", "1"],
     "vae": ["digits", "--model.latent", "2", "--training.ema", "0.9"],
     "gan": ["moons"],
-    "rbm": ["digits"],
+    "rbm": ["digits", "--model.width", "16", "--model.temperatures", "20", "--model.chains", "8"],
     "kde": ["moons"],
 }
-STEPS = 60
+STEPS = 16
 
 
 def start(argv: list[str], said: Path, halt: int | None = None) -> int:
-    """The process id of a command that saves at every validation; `halt`: it is killed within its so-many-th write."""
+    """The process id of a command that saves after every step; `halt`: it is killed within its so-many-th write."""
     child = os.fork()
     if child:
         return child
     code = 70
     try:
-        fit.CHECKPOINT_SECONDS = 0.0
+        fit.CHECKPOINT_SECONDS, fit.CHECKPOINT_SHARE = 0.0, math.inf
         if halt is not None:
             _kill_within(halt)
         with open(said, "w") as file, contextlib.redirect_stderr(file), contextlib.redirect_stdout(file):
@@ -72,6 +74,13 @@ def _kill_within(count: int) -> None:
     files.os.fsync = die
 
 
+def warm(names: list[str], root: Path) -> None:
+    """Import here, once, what every command would import for itself."""
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        for name in names:
+            program(["fit", name, *MODELS[name], "--steps", "1", "-o", str(root / f"warm-{name}")])
+
+
 def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -83,7 +92,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return a.keys() == b.keys() and all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
 
 
 def disturbed(name: str, run: Path, seconds: float, dice: random.Random) -> tuple[int, str]:
@@ -129,8 +138,12 @@ def main() -> int:
     dice, began = random.Random(args.seed), time.perf_counter()
     names, kills, runs, unusable, different = args.models.split(","), 0, 0, 0, 0
     whole: dict[str, tuple[float, dict[str, torch.Tensor]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    twice = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         root = Path(folder)
+        warm(names, root)
+        twice = refused(root / "twice", root / "said")
         while kills < args.kills:
             name = names[runs % len(names)]
             if name not in whole:
@@ -147,9 +160,8 @@ def main() -> int:
             different += wrong
             if trouble or wrong:
                 print(f"{run.name}: {trouble or 'other weights than the undisturbed run'}", flush=True)
-        twice = refused(root / "twice", root / "said")
     if not args.trial:
-        facts = {"kills": kills, "runs": runs, "second_fit_refused": twice}
+        facts = {"seed": args.seed, "kills": kills, "runs": runs, "second_fit_refused": twice}
         seconds = time.perf_counter() - began
         record("soak", [unusable], metric="unusable runs", seconds=seconds, **facts)
         record("soak", [different], metric="runs of other weights", seconds=seconds, **facts)

@@ -1,11 +1,10 @@
-"""How long work takes, for benchmarks that let two sides take turns."""
+"""How long work takes, and between what the median of such times lies."""
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 
 def clock(work: Callable[[], object], times: int = 1) -> float:
@@ -16,18 +15,11 @@ def clock(work: Callable[[], object], times: int = 1) -> float:
     return (time.perf_counter() - began) / times
 
 
-class Turns(NamedTuple):
-    """The other's time over ours in each pair, and the median seconds of both."""
-
-    ratios: list[float]
-    ours: float
-    theirs: float
-
-
-def take_turns(ours: Callable[[], object], theirs: Callable[[], object], pairs: int, times: int = 1) -> Turns:
-    """Each warmed up by one turn, then clocked one after the other, so that both meet the same machine."""
-    both = (ours, theirs)
-    for work in both:
-        clock(work, times)
-    seconds = [[clock(work, times) for work in both] for _ in range(pairs)]
-    return Turns([b / a for a, b in seconds], *map(statistics.median, zip(*seconds, strict=True)))
+def around_the_median(values: Sequence[float]) -> tuple[float, float]:
+    """The narrowest order statistics with the median between them with 95 % probability; of six values or more."""
+    n, ordered, outside = len(values), sorted(values), 0.0
+    for k in range(n):  # the probability that the median is beyond the k-th from either end, counted from 0
+        outside += 2 * math.comb(n, k) / 2**n
+        if outside > 0.05:
+            break
+    return ordered[k - 1], ordered[n - k]

@@ -11,6 +11,9 @@ from pangen.compression import compress, decompress
 from pangen.data import load_data
 from pangen.data.given import as_data
 from pangen.evaluation import check, compare, evaluate, frontier, gym, merge_ledgers, verify
+from pangen.overview.doctor import doctor
+from pangen.overview.runs import runs
+from pangen.overview.show import show
 from pangen.precision import Precision
 from pangen.run import Given, Run, as_run, load_run
 from pangen.space import Method
@@ -122,6 +125,7 @@ __all__ = [
     "convert",
     "decode",
     "decompress",
+    "doctor",
     "encode",
     "evaluate",
     "fill",
@@ -135,8 +139,10 @@ __all__ = [
     "log_z",
     "merge_ledgers",
     "reconstruct",
+    "runs",
     "sample",
     "score_forecasts",
+    "show",
     "stream",
     "translate",
     "verify",

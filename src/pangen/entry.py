@@ -17,6 +17,7 @@ CODEC_SPACES = {
     "levels": ("binary images", "grey and colour images"),
     "dequantise": ("binary images", "grey and colour images"),
     "standardise": ("vectors",),
+    "cells": ("tables",),
     "scale": ("series of one column",),
     "columns": ("series",),
     "quantise": ("series",),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class PangenError(Exception):
@@ -20,3 +22,35 @@ def unknown(what: str, name: str, known: Iterable[str], *, hint: str = "") -> Pa
 
 class DivergedError(PangenError):
     """A training that has lost its way, before that could reach the weights; says at which step."""
+
+
+class StorageError(PangenError):
+    """A file that could not be written; what its place held before is as it was."""
+
+    def __init__(self, path: Path, error: OSError, what: str = "write") -> None:
+        self.why, self.remedy = (
+            f"cannot {what} {path}: {error.strerror or error}",
+            REMEDIES.get(error.errno, ""),
+        )
+        super().__init__(f"{self.why}; {self.remedy and self.remedy + ', or '}choose another place with -o.")
+
+
+REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there",
+    errno.EFBIG: "allow larger files with `ulimit -f unlimited`",
+    errno.EMFILE: "allow more open files with `ulimit -n 1024`",
+    errno.ENFILE: "close other programs",
+}
+"""What helps against refusals of the operating system that have nothing to do with the file asked for."""
+
+
+def refused(error: OSError) -> PangenError:
+    """For a refusal of the operating system that nobody expected where it came."""
+    where = f" {error.filename}" if error.filename else ""
+    advice = REMEDIES.get(error.errno, "check that file or folder" if where else "check the machine")
+    return PangenError(f"the system refused{where}: {error.strerror or error}; {advice}, and try again.")
+
+
+NO_NUMBERS = "probabilities came out as no numbers: the training diverged, or the run is damaged."
+"""What is said of weights that are finite, and what is computed with them is not."""

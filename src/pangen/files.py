@@ -7,11 +7,12 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pangen.errors import PangenError
+from pangen.errors import PangenError, StorageError
+from pangen.limits import FACTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +33,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(scratch, path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise PangenError(f"cannot write {path}: {error.strerror}; choose another place with -o.") from None
+        with suppress(OSError):
+            scratch.unlink()
+        raise StorageError(path, error) from None
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file; of one for which there is no room a part without an end may be left."""
+    try:
+        with open(path, "a") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise StorageError(path, error) from None
 
 
 def write_text(path: Path, content: str) -> None:
@@ -47,6 +58,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """A JSON file, or an error that names it."""
     try:
+        FACTS.check(path.stat().st_size, path)
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise PangenError(
@@ -73,7 +85,6 @@ def write_tensors(
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     content = save(plain, {"json": f"{_NONE} {json.dumps(metadata or {})}"})
     place = _CHECKSUM.search(content)
-    assert place is not None
     checksum = f"{zlib.crc32(content):08x}".encode()
     write_bytes(path, b"".join((content[: place.start(1)], checksum, content[place.end(1) :])))
 
@@ -82,7 +93,9 @@ def _check(path: Path) -> None:
     """Raise ValueError where the bytes of a file are not those of its checksum; older files have none."""
     with open(path, "rb") as file:
         size = file.read(8)
-        header = file.read(min(int.from_bytes(size, "little"), path.stat().st_size))
+        length = min(int.from_bytes(size, "little"), path.stat().st_size)
+        FACTS.check(length, path)
+        header = file.read(length)
         place = _CHECKSUM.search(header)
         if place is None:
             return
@@ -116,9 +129,7 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PangenError(
-            f"cannot create the folder {path}: {error.strerror}; choose another place with -o."
-        ) from None
+        raise StorageError(path, error, "create the folder") from None
     if not os.access(path, os.W_OK):
         raise PangenError(f"the folder {path} is not writable; choose another place with -o.")
     return path
@@ -135,7 +146,10 @@ def alone(folder: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(folder, error, "train in") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,7 +160,27 @@ def alone(folder: Path) -> Iterator[None]:
         except OSError:
             pass
         for scratch in folder.glob(".*.*.[0-9]*"):
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):
+                scratch.unlink()
         yield
     finally:
         os.close(handle)
+
+
+def is_busy(folder: Path) -> bool:
+    """Whether somebody trains in a folder now, as far as the system can tell."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False

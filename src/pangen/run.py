@@ -14,20 +14,16 @@ from torch import Tensor
 from pangen import rng
 from pangen.capabilities import HasClassifier, HasFeatures, HasLatent, HasLogProb, HasMarginal, HasPartition
 from pangen.codecs import Codec, codec_from_json
-from pangen.errors import PangenError, unknown
+from pangen.errors import NO_NUMBERS, PangenError, unknown
 from pangen.files import make_folder, read_object, read_tensors, write_json, write_tensors
+from pangen.folder import CARD, CODEC, RECIPE, WEIGHTS
 from pangen.memory import check_memory, is_exhausted
 from pangen.model import GenerativeModel
 from pangen.precision import precision
-from pangen.recipes.recipe import Recipe, build_model
+from pangen.recipes import Recipe, build_model, read_recipe, write_recipe
 from pangen.registry import Entry, get
 from pangen.space import LogProb, LogZ, Method, weaker
 from pangen.threads import threads
-
-RECIPE, CODEC, CARD = "recipe.json", "codec.json", "card.json"
-WEIGHTS, METRICS = "weights.safetensors", "metrics.jsonl"
-CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
-"""The latest state of a training, and the one before it, should the latest be damaged."""
 
 Given = int | str | Sequence[int] | Sequence[str] | Tensor | None
 """What examples are given: a class or a text for all of them, or one for each; None: not told."""
@@ -92,7 +88,12 @@ class Run:
     def computing(self) -> Iterator[None]:
         """As the run was trained: its threads and its floating-point numbers."""
         with threads(self.card.get("threads")), precision(self.recipe.dtype):
-            yield
+            try:
+                yield
+            except RuntimeError as error:
+                if not str(error).startswith("probability tensor contains"):
+                    raise
+                raise PangenError(NO_NUMBERS) from None
 
     def conditions(self, n: int, given: Given = None, *, seed: int = 0) -> Any:
         """Raw conditions for `n` samples, class indices `(n,)` or n texts; None for a model without."""
@@ -249,7 +250,7 @@ class Run:
     def save(self, path: str | Path) -> Run:
         """Write all that is needed to use the run into a folder; returns the run there."""
         folder = make_folder(Path(path))
-        write_json(folder / RECIPE, self.recipe.to_json())
+        write_recipe(folder, self.recipe)
         write_json(folder / CODEC, self.codec.to_json())
         write_tensors(folder / WEIGHTS, self.model.state_dict())
         write_json(folder / CARD, self.card)
@@ -267,7 +268,7 @@ def load_run(path: str | Path, *, device: str = "auto") -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise PangenError(f"there is no run folder '{path}'; `pangen fit MODEL DATA -o {path}` makes one.")
-    recipe = Recipe.from_json(read_object(folder / RECIPE))
+    recipe = read_recipe(folder)
     try:
         codec = codec_from_json(read_object(folder / CODEC))
         model = build_model(recipe, codec.space)
@@ -283,16 +284,22 @@ def load_run(path: str | Path, *, device: str = "auto") -> Run:
     where = pick_device(device)
     check_precision(recipe.dtype, where)
     model.to(where).eval()
-    return Run(recipe, codec, model, read_object(folder / CARD), folder)
+    card = read_object(folder / CARD)
+    if type(card.get("threads", 1)) is not int or card.get("threads", 1) < 1:
+        raise PangenError(f"{folder / CARD} names no number of threads: the run is damaged.")
+    return Run(recipe, codec, model, card, folder)
 
 
 def load_weights(model: GenerativeModel, tensors: dict[str, Tensor], source: Path) -> None:
-    """Fill a model; names or shapes that do not fit are a damaged file."""
+    """Fill a model; names, shapes or numbers that do not fit are a damaged file."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise PangenError(f"{source} does not fit its recipe ({detail}): the run is damaged.") from None
+    for name, weights in model.named_parameters():
+        if not weights.detach().isfinite().all():
+            raise PangenError(f"{source} holds weights {name} that are not finite: the run is damaged.")
 
 
 def check_precision(name: str, device: torch.device) -> None:

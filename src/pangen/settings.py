@@ -6,8 +6,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
-Count = Annotated[int, Ge(1)]
-Natural = Annotated[int, Ge(0)]
+MOST = 10**6
+"""What is counted is made one by one."""
+Count = Annotated[int, Ge(1), Le(MOST)]
+Natural = Annotated[int, Ge(0), Le(MOST)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]

@@ -54,7 +54,10 @@ MISTAKES = [
     ("fit independent digits --model.name vae", "'model.name' follows leave it out"),
     ("fit independent digits --dtype float16", "dtype float16 'float32' 'float64'"),
     ("fit vae digits --model.latent two", "model.latent two integer"),
-    ("fit made digits --model.width 1000000000000", "memory ran out smaller model"),
+    (
+        "fit made digits --model.width 1000000000000",
+        "model.width 1000000000000 less than or equal to 1000000",
+    ),
     # values
     ("fit independent", "needs DATA"),
     ("fit independent digits more", "unexpected argument 'more'"),
@@ -93,8 +96,8 @@ MISTAKES = [
     ("fit independent {bad}/inf.npy", "inf.npy infinit"),
     ("fit independent {bad}/one-class", "one class"),
     ("fit independent {bad}/one-label.npz", "one-label.npz one class"),
-    ("fit independent {bad}/words.csv", "words.csv colour"),
-    ("fit independent {bad}/gap.csv", "gap.csv weight"),
+    ("fit mixture {bad}/words.csv", "words.csv colour"),
+    ("fit mixture {bad}/gap.csv", "gap.csv gaps"),
     ("fit independent {bad}/plain.csv --target wight", "'wight' 'weight'"),
     ("fit independent {bad}/notes.pdf", "notes.pdf"),
     ("fit independent {bad}/text.txt", "independent text accepts"),
@@ -141,6 +144,8 @@ MISTAKES = [
     ("sample {bad}/bad-recipe", "recipe.json damaged"),
     ("sample {bad}/no-card", "card.json missing"),
     ("sample {bad}/bad-codec", "damaged"),
+    ("sample {bad}/new-recipe", "recipe.json version 99 pip install --upgrade"),
+    ("fit independent digits -o {bad}/new-recipe --resume", "recipe.json version 99 pip install --upgrade"),
     ("sample {run}/recipe.json", "no run folder recipe.json"),
     # verbs that ask for another model
     ("encode {run} -o x.npy", "independent no codes vae"),

@@ -44,12 +44,13 @@ def bad(tmp_path_factory: pytest.TempPathFactory, digits_run: Path) -> Path:
     (root / "text.txt").write_text("the quick brown fox " * 50)
     (root / "notes.pdf").write_text("%PDF")
     (root / "a-file").write_text("not a folder")
-    for name in ("no-weights", "cut-weights", "bad-recipe", "no-card", "bad-codec"):
+    for name in ("no-weights", "cut-weights", "bad-recipe", "no-card", "bad-codec", "new-recipe"):
         shutil.copytree(digits_run, root / name)
     (root / "no-weights" / "weights.safetensors").unlink()
     weights = root / "cut-weights" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
     (root / "bad-recipe" / "recipe.json").write_text('{"data": ')
+    (root / "new-recipe" / "recipe.json").write_text('{"version": 99}')
     (root / "no-card" / "card.json").unlink()
     codec = json.loads((root / "bad-codec" / "codec.json").read_text())
     (root / "bad-codec" / "codec.json").write_text(json.dumps(codec | {"shape": [1, 5, 5]}))

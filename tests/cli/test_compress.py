@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,7 @@ def test_report_compares_and_needs_no_file(pangen, here, run, digits):
     sizes = [int(row[-2]) for row in rows]
     assert sizes == sorted(sizes)
     assert {"gzip", "xz", "png", "webp", "pangen"} <= {row[0] for row in rows}
+    assert re.search(r"[\d.]+ MB/s, [\d.]+ back$", outcome.out.splitlines()[0])
     found = pangen("compress", run, "x.npy", "--report", "--json").json
     assert found["file"] is None
     assert found["others"]["png"] > found["compressed"] == found["with_weights"] - found["weights"]

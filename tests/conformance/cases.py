@@ -11,6 +11,7 @@ import torch
 from pangen.codecs import CODECS, Codec, choose_codec
 from pangen.codecs.pairs import Pairs
 from pangen.data import Data, Split
+from pangen.data.dataset import Column
 from pangen.data.series import Clock, Series, series_data
 from pangen.recipes import DataSpec, Recipe, Training, settings_of
 from pangen.registry import Entry, entries
@@ -51,6 +52,22 @@ def _images(n: int, shape: tuple[int, ...], levels: int, generator: torch.Genera
 def _vectors(n: int, dims: int, generator: torch.Generator) -> Split:
     y = torch.randint(len(CLASSES), (n,), generator=generator)
     return Split(3.0 * y[:, None] + torch.randn(n, dims, generator=generator) * torch.arange(1, dims + 1), y)
+
+
+TABLE = (
+    Column("kind", ("x", "y")),
+    Column("many", ("p", "q", "r")),
+    Column("few", points=(0.0, 2.5)),
+    Column("any"),
+)
+
+
+def _table(n: int, generator: torch.Generator) -> Split:
+    """Each class has its own mean; one cell of ten is missing."""
+    y = torch.randint(len(CLASSES), (n,), generator=generator)
+    kind, few = torch.randint(2, (2, n), generator=generator)
+    x = torch.stack([kind, (y + kind) % 3, 2.5 * few, 3 * y + torch.randn(n, generator=generator)], 1)
+    return Split(torch.where(torch.rand(n, 4, generator=generator) < 0.1, math.nan, x), y)
 
 
 def _text(n: int, window: int, generator: torch.Generator) -> Split:
@@ -96,6 +113,8 @@ def data(name: str) -> Data:
             return Data(name, "image", *parts, levels=int(levels), labels=CLASSES)
         case ["vector", dims]:
             return Data(name, "vector", *[_vectors(n, int(dims), generator) for n in sizes], labels=CLASSES)
+        case ["table"]:
+            return Data(name, "table", *[_table(n, generator) for n in sizes], labels=CLASSES, table=TABLE)
         case ["sound", window]:
             return Data(
                 name, "sound", *[_sound(n, int(window), generator) for n in sizes], window=int(window), rate=8000,
@@ -122,6 +141,7 @@ DATA = (
     "image-1x17x16-3",
     "vector-2",
     "vector-5",
+    "table",
     "text-12",
     "text-0",
     "series-1x12",
@@ -144,9 +164,12 @@ class Case:
     entry: Entry
     codec_name: str
     data_name: str
+    network: str = ""
+    """Another than the model takes by itself."""
 
     def __str__(self) -> str:
-        return f"{self.entry.name}-{self.codec_name}-{self.data_name}"
+        network = f"-{self.network}" if self.network else ""
+        return f"{self.entry.name}{network}-{self.codec_name}-{self.data_name}"
 
     @property
     def data(self) -> Data:
@@ -163,12 +186,17 @@ class Case:
 
     def recipe(self, steps: int = 40, **training: object) -> Recipe:
         known = settings_of(self.entry.name).__dataclass_fields__
+        chosen = {"network": self.network} if self.network else {}
         defaults = {k: v for k, v in self.entry.load().training_defaults.items() if k != "steps"}
         return Recipe.from_json(
             {
                 "data": DataSpec(name=self.data_name),
                 "codec": {"name": self.codec_name, **self.codec_settings},
-                "model": {"name": self.entry.name, **{k: v for k, v in SMALL.items() if k in known}},
+                "model": {
+                    "name": self.entry.name,
+                    **{k: v for k, v in SMALL.items() if k in known},
+                    **chosen,
+                },
                 "training": Training(
                     **{**defaults, "steps": steps, "batch": 32, "validations": 2, "warmup": 0, **training}
                 ),
@@ -191,6 +219,9 @@ CASES = [
     and not (name == "image-1x17x16-3" and entry.name in ("score", "flow-matching"))  # as edm
     and not (name == "image-1x17x16-3" and entry.name == "masked-diffusion")  # it does not convolve
     and not (codec in ("columns", "waveform") and (entry.name, name) not in ROWS)  # as these
+]
+CASES += [
+    Case(entries()["edm"], *where, "dit") for where in (("grid", "image-3x6x6-4"), ("columns", "series-2x6"))
 ]
 """Every model on every kind of data it accepts; the larger image is for those that convolve."""
 ONE_EACH = [next(case for case in CASES if case.entry is entry) for entry in entries().values()]

@@ -81,9 +81,12 @@ CASES: dict[str, tuple[dict[str, bytes | str], str, dict[str, object], str]] = {
     "two for train": ({"a.npz": npz(x=X, x_train=X)}, "a.npz", {}, "a.npz two arrays train"),
     "unlike splits": ({"a.npz": npz(x=X, x_test=X[:, :2])}, "a.npz", {}, "a.npz test (2,) train (3,)"),
     "one class in npz": ({"a.npz": npz(x=X, y=np.ones(20, int))}, "a.npz", {}, "a.npz '1' one class"),
-    "text column": ({"a.csv": "h,w\n" + "1.5,red\n" * 20}, "a.csv", {}, "a.csv 'w' text 'red' line 2 --target"),
-    "gap": ({"a.csv": f"h,w\n{TABLE}\n1.5,\n"}, "a.csv", {}, "a.csv 'w' gap line 22"),
-    "gap by name": ({"a.csv": f"h,w\n3,?\n{TABLE}"}, "a.csv", {}, "a.csv 'w' gap line 2"),
+    "text and numbers": ({"a.csv": f"h,w\n{TABLE}\n1.5,red\n"}, "a.csv", {}, "a.csv 'w' numbers and text 'red' line 22"),
+    "text that varies": (
+        {"a.csv": "h,w\n" + "".join(f"1.5,n{i}\n" for i in range(101))}, "a.csv", {}, "a.csv 'w' 101 texts 'n0' line 2 100"
+    ),
+    "time column": ({"a.csv": "t,w\n" + "2020-01-01,3\n" * 20}, "a.csv", {}, "a.csv 't' times line 2 --series --window"),
+    "column of gaps": ({"a.csv": "h,w\n" + "1.5,?\n" * 20}, "a.csv", {}, "a.csv 'w' nothing but gaps"),
     "gap in target": ({"a.csv": f"h,w\n{TABLE}\n1,NA"}, "a.csv", {"target": "w"}, "a.csv 'w' gap line 22"),
     "infinite cell": ({"a.csv": f"h,w\n{TABLE}\ninf,3"}, "a.csv", {}, "a.csv 'h' infinite line 22"),
     "no header": ({"a.csv": f"{TABLE}\n1.5,red"}, "a.csv", {}, "a.csv '1' text line 21"),

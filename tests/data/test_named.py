@@ -213,7 +213,9 @@ def test_descriptions_agree_with_the_catalogue(name):
     kind = (
         "binary images"
         if binary
-        else {"image": "images", "vector": "vectors"}.get(facts["modality"], facts["modality"])
+        else {"image": "images", "vector": "vectors", "table": "tables"}.get(
+            facts["modality"], facts["modality"]
+        )
     )
     kind = "pairs of texts" if "source lengths" in facts else kind
     assert KNOWN[name].kind == kind

@@ -62,6 +62,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         Image.fromarray(rng.integers(0, 256, (9 + i % 3, 8, 3), dtype=np.uint8)).save(path)
     rows = [f"{a:.3f},{b:.3f},{i % 2}" for i, (a, b) in enumerate(rng.normal(size=(60, 2)))]
     (tmp_path / "table.csv").write_text("height,weight,kind\n" + "\n".join(rows) + "\n")
+    mixed = [
+        f"{'' if i % 9 == 0 else 'red' if a < 0 else 'blue'},{a:.3f},{b:.3f}"
+        for i, (a, b) in enumerate(rng.normal(size=(60, 2)))
+    ]
+    (tmp_path / "mixed.csv").write_text("colour,height,weight\n" + "\n".join(mixed) + "\n")
     (tmp_path / "book.txt").write_text("It was the best of times, it was the worst of times. " * 40)
     (tmp_path / "names.txt").write_text("\n".join(["anna", "ben", "clara", "dora"] * 10) + "\n")
     for i in range(40):

@@ -116,3 +116,19 @@ def test_texts_of_no_known_trigram_are_no_copies() -> None:
     assert memory.copies(flatten(data, train[:50]))[0]["value"] == 1
     one_letter_off = tuple("x" + text[1:] for text in train[:50])
     assert memory.copies(flatten(data, one_letter_off))[0]["value"] > 0.9
+
+
+def test_where_unseen_data_repeats_training_data_only_equals_are_copies() -> None:
+    """Of 300 possible rows 200 training draws hold half: honest samples repeat half, copies all."""
+    possible = data(300, "possible")
+
+    def draw(n: int, *keys: int | str) -> torch.Tensor:
+        return possible[torch.randint(300, (n,), generator=generator("cpu", "draw", *keys))]
+
+    train = draw(200, "train")
+    memory = Memory(train, draw(400, "unseen"))
+    share = len(train.unique(dim=0)) / 300
+    assert memory.rate == pytest.approx(share, abs=0.08)  # three binomial errors
+    assert memory.copies(draw(400, "fresh"))[0]["value"] == pytest.approx(share, abs=0.08)
+    assert memory.copies(train)[0]["value"] == 1
+    assert memory.copies(train + 1e-4)[0]["value"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +33,8 @@ OUTSIDE = {
 BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}, "arima.py": {"statsmodels"}}
 """The one third-party library that a family's file may import, lazily."""
 
-LAYERS = ("errors", "settings", "rng", "space", "files", "memory", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
-          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "tasks", "advice", "compression", "api", "cli")  # fmt: skip
+LAYERS = ("errors", "settings", "rng", "space", "folder", "limits", "files", "memory", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
+          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "tasks", "advice", "compression", "overview", "api", "cli")  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:
@@ -104,3 +105,27 @@ def test_nothing_pulls_in_torchvision():
     ).read_text()
     assert "torchvision" not in text
     assert "torchaudio" not in text
+
+
+INTERNAL = {
+    "NotImplementedError": ("",),
+    "AttributeError": ("__init__.py", "data/__init__.py"),
+    "SystemExit": ("__main__.py", "cli/"),
+    "BrokenPipeError": ("cli/",),
+    "KeyboardInterrupt": ("evaluation/comparison.py",),
+    "RuntimeError": ("model.py",),
+    "TypeError": ("recipes/recipe.py", "codecs/__init__.py", "compression/"),
+    "ValueError": ("files.py", "data/local.py", "data/sound.py", "codecs/subwords.py", "compression/"),
+}
+"""Exceptions of Python's that are raised, and where: they speak to the author of a model, end the program, or are
+caught by who knows what to tell the user."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_users_meet_pangen_errors_alone(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno} tells a user nothing"
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            name = ast.unparse(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
+            if hasattr(builtins, name):
+                assert relative(path).startswith(INTERNAL.get(name, ())), f"line {node.lineno} raises {name}"

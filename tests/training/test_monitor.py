@@ -10,8 +10,8 @@ import torch
 import pangen
 from pangen.data import Data, Split
 from pangen.families.adversarial.gan import GAN
+from pangen.folder import METRICS
 from pangen.recipes import Training
-from pangen.run import METRICS
 from pangen.space import Batch, Progress, Space
 from pangen.training import fit
 from pangen.training.checkpoint import resume_state, save_checkpoint

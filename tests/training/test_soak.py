@@ -13,13 +13,13 @@ import torch
 import pangen
 from pangen.errors import PangenError
 from pangen.files import alone, read_tensors, write_tensors
-from pangen.run import CHECKPOINT, METRICS
+from pangen.folder import CHECKPOINT, METRICS
 
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
 
 def test_killed_trainings_go_on_to_the_weights_of_undisturbed_ones():
-    command = [sys.executable, str(SOAK), "--kills", "3", "--models", "realnvp", "--trial"]
+    command = [sys.executable, str(SOAK), "--kills", "5", "--models", "realnvp", "--trial"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
     assert "0 unusable, 0 with other weights" in found.stdout
@@ -36,8 +36,14 @@ def stop(at: int):
     return report
 
 
-def killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every step."""
     monkeypatch.setattr("pangen.training.fit.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("pangen.training.fit.CHECKPOINT_SHARE", float("inf"))
+
+
+def killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_always(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         pangen.fit("realnvp", "moons", steps=20, out=folder, device="cpu", report=stop(7))
 

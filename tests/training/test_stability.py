@@ -13,8 +13,9 @@ from pangen.codecs import Standardise
 from pangen.data import Data, Split
 from pangen.data.batches import Batches
 from pangen.errors import PangenError
+from pangen.folder import METRICS
 from pangen.model import GenerativeModel
-from pangen.run import METRICS, load_run
+from pangen.run import load_run
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 from pangen.training import fit
 from pangen.training.alarm import held_out_warnings

@@ -15,10 +15,11 @@ from pangen import registry
 from pangen.data import Data, Split
 from pangen.errors import PangenError
 from pangen.files import read_tensors
+from pangen.folder import CHECKPOINT, METRICS
 from pangen.model import GenerativeModel
 from pangen.recipes import Training
 from pangen.rng import chunks, generator, seed_of
-from pangen.run import CHECKPOINT, METRICS, load_run
+from pangen.run import load_run
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 from pangen.training.loop import State, average_weights, train_step
 from pangen.training.optimizers import rate

@@ -34,6 +34,8 @@ FINGERPRINTS = {
     "arma": "9e6482cf26b10efc",
     "tones": "9b3ffa29212e3bfd",
     "coloured-noise": "ec9b09b3e8e4b75e",
+    "orchard": "e2cc1189da6b2369",
+    "survey": "15ba7b750c22e754",
 }
 WINDOWS, CLIPS = [19_937, 78, 156], [10_000, 2_000, 2_000]
 SIZES = {"ar2": WINDOWS, "arma": WINDOWS, "tones": CLIPS, "coloured-noise": CLIPS}
@@ -268,5 +270,6 @@ def test_samples_depend_on_the_generator_alone(name):
     assert torch.equal(before, torch.random.get_rng_state())
     assert len(one) == 50
     assert all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(one, other, strict=True)
+        torch.equal(a.nan_to_num(-1), b.nan_to_num(-1)) if isinstance(a, torch.Tensor) else a == b
+        for a, b in zip(one, other, strict=True)
     )

@@ -62,12 +62,12 @@ def shipped() -> list[Row]:
 
 
 def measured_here(paths: Iterable[Path]) -> list[Row]:
-    """The rows of ledgers, or of folders of comparisons, one for each model, measure and budget."""
+    """The rows of ledgers, or of folders of comparisons, one for each model with its own settings, measure and budget."""
     rows = []
     for path in paths:
         groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for line in read_ledger(path):
-            if "value" in line and line["family"] != "yardstick":
+            if "value" in line and line["family"] != "yardstick" and "settings" not in line:
                 key = (line["fingerprint"], line["model"], line["measure"], line["budget"], line["steps"])
                 groups.setdefault(key, []).append(line)
         file = path / LEDGER if path.is_dir() else path

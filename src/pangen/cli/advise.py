@@ -17,11 +17,12 @@ BUDGET = 60.0
 THINGS = {
     "image": "images",
     "vector": "vectors",
+    "table": "rows",
     "text": "texts",
     "series": "windows",
     "sound": "clips",
 }
-KEPT = "runs/compare-*/ledger.jsonl"
+KEPT = ("runs/compare-*/ledger.jsonl", "runs/compare-gym/*/ledger.jsonl")
 
 
 def add(subparsers: Any) -> None:
@@ -46,7 +47,7 @@ def add(subparsers: Any) -> None:
         "--ledger",
         action="append",
         metavar="DIR",
-        help=f"a comparison of your own, beside what is known; can be repeated ({KEPT})",
+        help=f"a comparison of your own, beside what is known; can be repeated ({KEPT[0]})",
     )
     add_json(parser)
     add_data(parser)
@@ -57,10 +58,12 @@ def run(args: argparse.Namespace) -> int:
     limit_threads(args.threads)
     from pangen.api import advise, load_data
 
-    ledgers = args.ledger if args.ledger is not None else sorted(map(str, Path().glob(KEPT)))
+    kept = sorted(str(path) for pattern in KEPT for path in Path().glob(pattern))
     with redirect_stdout(sys.stderr):
         data = load_data(args.data, **data_options(args))
-        found = advise(data, args.use, budget=args.budget, ledgers=ledgers)
+        found = advise(
+            data, args.use, budget=args.budget, ledgers=kept if args.ledger is None else args.ledger
+        )
     if args.json:
         print_json(found)
     else:

@@ -27,7 +27,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("compare", help="train and measure several models on the same data")
     parser.add_argument("data", metavar="DATA", help="a name from `pangen data`, a path, or `gym`")
     parser.add_argument("--models", metavar="A,B,...", help="names, or `all` that fit the data (a showcase)")
-    add_length(parser, "12s for each model")
+    add_length(parser, "12s for each model; in the gym 8s, more for some")
     parser.add_argument(
         "--seeds", type=whole("--seeds", 1), default=1, metavar="N", help="trainings of each model (1)"
     )

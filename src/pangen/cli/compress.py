@@ -56,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
 def told(found: Mapping[str, Any]) -> list[str]:
     """What was written, where the bytes are, and what a nat was worth."""
     rate, files = found["mb_per_second"], found["files"]
-    lines = [f"{plural(files, 'file')}, {found['bytes']} bytes to {found['compressed']}, {rate:.3g} MB/s"]
+    back = f", {found['mb_per_second_back']:.3g} back" if "mb_per_second_back" in found else ""
+    lines = [
+        f"{plural(files, 'file')}, {found['bytes']} bytes to {found['compressed']}, {rate:.3g} MB/s{back}"
+    ]
     if found["file"]:
         lines[0] += f": {found['file']}"
     if found["kept"]:

@@ -36,5 +36,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found)
     else:
+        warnings = found.pop("warnings")
         print_facts(found)
+        for warning in warnings:
+            print(f"warning: {warning}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import math
 from collections.abc import Sequence
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from pangen.codecs import Cells
     from pangen.run import Run
 
-ENDINGS = {".png": "a picture", ".npy": "an array", ".txt": "text", ".wav": "sound"}
+ENDINGS = {".png": "a picture", ".npy": "an array", ".csv": "a table", ".txt": "text", ".wav": "sound"}
 SPLITS = ("train", "validation", "test", "all")
 RAMP = " .:-=+*#%@"
 """Characters from dark to bright."""
@@ -138,13 +140,15 @@ def _picture(run: Run, path: Path) -> Any:
 
 
 def preview(x: Tensor | tuple[str, ...], codec: Any) -> str:
-    """Text and numbers as they are; images as a row of characters for each row of pixels; sound by its loudness."""
-    from pangen.codecs import Sound
+    """Text, tables and numbers as they are; images as a row of characters for each row of pixels; sound by its loudness."""
+    from pangen.codecs import Cells, Sound
 
     if isinstance(codec.outer, Sound):
         return "\n".join(_envelope(clip, codec.outer.rate) for clip in x)
     if isinstance(x, tuple):
         return "\n".join(x) if codec.outer.lines else "\n\n".join(x)
+    if isinstance(codec.outer, Cells):
+        return _lines(x, codec.outer).rstrip("\n")
     if x.ndim == 2:
         return "\n".join(" ".join(f"{v:.6g}" for v in row) for row in x.tolist())
     if x.ndim == 3:  # windows of a series, a line for each column
@@ -160,6 +164,17 @@ def preview(x: Tensor | tuple[str, ...], codec: Any) -> str:
             "\n".join("  ".join("".join(RAMP[v] * 2 for v in line) for line in row) for row in rows)
         )
     return "\n\n".join(blocks)
+
+
+def _lines(x: Tensor, codec: Cells) -> str:
+    """A table as a .csv file has it."""
+    from pangen.data.dataset import written
+
+    content = io.StringIO()
+    rows = csv.writer(content, lineterminator="\n")
+    rows.writerow(codec.names)
+    rows.writerows(written(codec.table, x))
+    return content.getvalue()
 
 
 def _envelope(clip: Tensor, rate: int) -> str:
@@ -183,13 +198,14 @@ def check_name(out: Path | None, endings: Sequence[str] = tuple(ENDINGS)) -> Non
 
 def check_fits(out: Path, found: Run) -> None:
     """Raise when a file of that name cannot hold what the run draws."""
-    from pangen.codecs import Sound, Text
+    from pangen.codecs import Cells, Sound, Text
 
     text, image = isinstance(found.codec.outer, Text), found.codec.outer.space.is_image
-    sound = isinstance(found.codec.outer, Sound)
-    fits = {".png": not text, ".npy": not text, ".txt": text, ".wav": sound}
+    sound, table = (isinstance(found.codec.outer, kind) for kind in (Sound, Cells))
+    fits = {".png": not text and not table, ".npy": not text, ".csv": table, ".txt": text, ".wav": sound}
     if not fits[out.suffix]:
-        kind = "text" if text else "images" if image else "sound" if sound else "vectors"
+        kinds = {"text": text, "images": image, "sound": sound, "a table": table, "vectors": True}
+        kind = next(name for name, is_it in kinds.items() if is_it)
         endings = " or ".join(ending for ending, ok in fits.items() if ok)
         raise PangenError(
             f"{found.entry.name} draws {kind} here; write them to a file that ends in {endings}."
@@ -202,6 +218,8 @@ def write_examples(out: Path, x: Tensor | tuple[str, ...], found: Run) -> None:
 
     if isinstance(found.codec.outer, Sound):
         _write_sound(out, x, found.codec.outer.rate)
+    elif out.suffix == ".csv":
+        write_text(out, _lines(x, found.codec.outer))
     elif isinstance(x, tuple):
         write_text(out, "\n".join(x) + "\n")
     elif out.suffix == ".npy":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ def add(subparsers: Any) -> None:
         "--codec", metavar="NAME", help="how data becomes tensors (the model's first that can)"
     )
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="events for TensorBoard, too, in RUN/tensorboard"
+    )
     add_json(parser)
     add_machine(parser)
     add_data(parser)
@@ -75,7 +78,13 @@ def run(args: argparse.Namespace) -> int:
     from pangen.api import fit
     from pangen.data import load_data
 
-    with redirect_stdout(sys.stderr), FitBar(f"{args.model} on {args.data}") as bar:
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))
+        report = stack.enter_context(FitBar(f"{args.model} on {args.data}"))
+        if args.tensorboard:
+            from pangen.training.tensorboard import FOLDER, TensorBoard
+
+            report = stack.enter_context(TensorBoard(out / FOLDER, report))
         trained = fit(
             args.model,
             load_data(args.data, **data_options(args)),
@@ -87,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             codec=args.codec,
             device=args.device,
             resume=args.resume,
-            report=bar,
+            report=report,
             recipe=None if args.resume else fields,
         )
     card = trained.card

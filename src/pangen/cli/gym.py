@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ def is_gym(data: str) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """What `pangen compare` does then."""
-    if data_options(args) or args.features or args.redo:
+    if data_options(args):
+        raise PangenError("the gym's sources are fixed: leave out options of your own data.")
+    if args.features:
         raise PangenError(
-            "the gym's sources are fixed: leave out options of your own data, --features and --redo."
+            "a run has features of one kind of data, and the gym is of every kind: leave out --features, or compare one of its "
+            f"sources, as in `pangen compare ising4x4 --features {args.features}`."
         )
     _, _, sources = args.data.partition(":")
     out = Path(args.out) if args.out else default_folder("compare", NAME)
@@ -38,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
             steps=args.steps,
             seeds=args.seeds,
             out=out,
+            redo=args.redo,
             device=args.device,
             report=bar,
         )
@@ -64,4 +69,23 @@ def _tell(result: dict[str, Any], out: Path) -> None:
     )
     if any(row["own_form"] for source in result["sources"] for row in source["rows"]):
         print("* has the source's own form, and is no rival for the best.")
+    of = {source["name"] for source in result["sources"]}
+    if result["budgets"]:
+        more = _named(result["budgets"], of, lambda seconds: f"{seconds:g} s")
+        print(f"Trained for {result['budget']:g} s each{more and '; '}{more}.")
+    if other := _named(
+        result["settings"], of, lambda fields: " ".join(f"{k} {v}" for k, v in fields.items())
+    ):
+        print(f"Settings of its own: {other}.")
+    if redone := result.get("redo"):
+        print(f"redo: {len(redone['identical'])} identical, {len(redone['different'])} different.")
+        print("".join(f"different: {name}\n" for name in redone["different"]), end="")
     print(f"comparisons: {out}/SOURCE/report.html")
+
+
+def _named(by_source: dict[str, dict[str, Any]], of: set[str], say: Callable[[Any], str]) -> str:
+    """What some models have on some of the sources."""
+    return ", ".join(
+        f"{model} {say(value)} on {name}"
+        for name, each in by_source.items() if name in of for model, value in each.items()
+    )  # fmt: skip

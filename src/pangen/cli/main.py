@@ -19,6 +19,7 @@ from pangen.cli import (
     data,
     decode,
     decompress,
+    doctor,
     encode,
     evaluate,
     fill,
@@ -29,21 +30,25 @@ from pangen.cli import (
     logz,
     models,
     reconstruct,
+    runs,
     sample,
+    show,
     translate,
     verify,
 )
 from pangen.cli.parser import Parser, parse
-from pangen.errors import PangenError
-from pangen.memory import is_exhausted
+from pangen.errors import PangenError, refused
+from pangen.memory import is_exhausted, is_lost
 
 VERBS = (
-    models, data, advise, fit, average, convert, sample, complete, translate, fill, forecast, evaluate, classify, check, logz, encode, decode, reconstruct, interpolate, compress, decompress, compare, verify, frontier,
+    models, data, advise, fit, average, convert, sample, complete, translate, fill, forecast, evaluate, classify, check, logz, encode, decode, reconstruct, interpolate, compress, decompress, compare, verify, frontier, runs, show, doctor,
 )  # fmt: skip
 
 OUT_OF_MEMORY = (
-    "ask for fewer examples at once (-n, --training.batch), a smaller model (--model...) or a smaller --size."
+    "memory ran out: ask for fewer examples at once (-n, --training.batch), a smaller model (--model...) or a "
+    "smaller --size."
 )
+LOST = "the device was lost: try again, or take another with --device cpu."
 
 
 def build_parser() -> Parser:
@@ -73,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pangen: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if not is_exhausted(error):
+        if not is_exhausted(error) and not is_lost(error):
             raise
-        print(f"pangen: memory ran out: {OUT_OF_MEMORY}", file=sys.stderr)
+        print(f"pangen: {OUT_OF_MEMORY if is_exhausted(error) else LOST}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pangen: interrupted.", file=sys.stderr)
@@ -83,5 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"pangen: {refused(error)}", file=sys.stderr)
+        return 2
     except SystemExit as leaving:  # --help and --version
         return int(leaving.code or 0)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pangen.cli.output import console
+from pangen.memory import gibibytes, used_memory
 
 if TYPE_CHECKING:
     from pangen.evaluation import Stage
@@ -68,10 +69,9 @@ class FitBar(_Live):
         return self
 
     def __call__(self, event: Event) -> None:
+        where = f"step {event.step}" if event.step else "data"
         for warning in event.warnings:
-            console(errors=True).print(
-                f"step {event.step}: {warning}", markup=False, highlight=False, soft_wrap=True
-            )
+            console(errors=True).print(f"{where}: {warning}", markup=False, highlight=False, soft_wrap=True)
         if event.warnings:
             return
         if self.bar is not None:
@@ -120,7 +120,9 @@ def _numbers(event: Event) -> str:
     seen = ("validation", "watched")
     losses = {k: v for k, v in event.numbers.items() if "/" not in k and not k.startswith(seen)}
     parts = [f"{'loss' if k == 'model' else k} {v:.4g}" for k, v in losses.items()]
-    return ", ".join([*parts, f"{event.step / max(event.seconds, 1e-9):.0f} steps/s"])
+    rate, held = event.step / max(event.seconds, 1e-9), used_memory()
+    parts.append(f"{rate:.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s")
+    return ", ".join([*parts, *([gibibytes(held)] if held else [])])
 
 
 @contextmanager

@@ -35,7 +35,10 @@ def add(subparsers: Any) -> None:
         "--given", metavar="LABEL", help="the class to draw from (all, as often as they occur)"
     )
     parser.add_argument(
-        "-o", "--out", metavar="FILE", help=".png a picture, .npy the raw array, .txt text, .wav sound"
+        "-o",
+        "--out",
+        metavar="FILE",
+        help=".png a picture, .npy the raw array, .csv a table, .txt text, .wav sound",
     )
     add_machine(parser)
     parser.set_defaults(run=run, takes_extras=True)

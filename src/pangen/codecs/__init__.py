@@ -16,6 +16,7 @@ from pangen.codecs.pairs import CharacterPairs, Pairs, SubwordPairs, captions
 from pangen.codecs.series import Columns, Quantise, Scale, Windows
 from pangen.codecs.sound import MuLaw, Sound, Waveform
 from pangen.codecs.subwords import Bytes, Subwords
+from pangen.codecs.tables import Cells
 from pangen.codecs.text import Characters, Text
 from pangen.codecs.vectors import Standardise
 from pangen.codecs.words import Words
@@ -33,6 +34,7 @@ CODECS: dict[str, type[Codec]] = {
         Levels,
         Dequantise,
         Standardise,
+        Cells,
         Characters,
         Bytes,
         Subwords,
@@ -108,6 +110,9 @@ def describe(data: Data) -> str:
         return f"series of {data.shape[0]} columns"
     if data.pairs:
         return "pairs of texts"
+    if data.table:
+        words = next((column.name for column in data.table if column.words), None)
+        return f"a table with words in '{words}'" if words else "a table with gaps"
     return {"vector": "vectors", "text": "text", "sound": "sound"}[data.modality]
 
 
@@ -191,6 +196,7 @@ def _labels(entry: Entry, data: Data, codec: type[Codec], conditional: bool | No
 
 __all__ = [
     "CODECS",
+    "Cells",
     "Codec",
     "Encoded",
     "LearnedCodec",

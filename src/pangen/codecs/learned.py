@@ -202,7 +202,7 @@ def sort(space: Space) -> frozenset[str]:
 
 def digest(run: str) -> str:
     """A hash of a run's weights, 16 hexadecimal digits."""
-    from pangen.run import WEIGHTS
+    from pangen.folder import WEIGHTS
 
     try:
         return hashlib.sha256((Path(run) / WEIGHTS).read_bytes()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -96,15 +97,20 @@ class Quantise(Windows):
 
     @classmethod
     def fit(cls, data: Data, *, bins: Annotated[int, Ge(4)] = 100, **settings: Any) -> Self:
+        return cls.of(each_column(data), bins, window=data.window, **settings)
+
+    @classmethod
+    def of(cls, columns: Iterable[Tensor], bins: int, **settings: Any) -> Self:
+        """Learnt from the training values of each column `(n,)` float64."""
         edges, tails = [], []
-        for values in each_column(data):
+        for values in columns:
             found = _edges(values, bins - 1)
             width = (found[-1] - found[0]) / (bins - 2)
             for beyond in (found[0] - values, values - found[-1]):
                 beyond = beyond[beyond > 0]
                 tails.append(float(beyond.mean() if len(beyond) else width))
             edges += found.tolist()
-        return cls(edges=tuple(edges), tails=tuple(tails), bins=bins, window=data.window, **settings)
+        return cls(edges=tuple(edges), tails=tuple(tails), bins=bins, **settings)
 
     @property
     def columns(self) -> int:
@@ -126,6 +132,11 @@ class Quantise(Windows):
         return torch.cat([tails[:, :1], edges.diff(dim=1), tails[:, 1:]], 1)
 
     def encode(self, raw: Tensor, *, generator: torch.Generator | None = None) -> Encoded:
+        x, nats = self.cells(raw)
+        return Encoded(x.permute(0, 2, 1).flatten(1), nats.sum((1, 2)))
+
+    def cells(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """The bin of each value, and the log density within it `(B, C, T)`."""
         raw = raw.to(torch.get_default_dtype())
         B, C, T = raw.shape
         values = raw.movedim(1, 0).reshape(C, B * T).contiguous()
@@ -133,8 +144,8 @@ class Quantise(Windows):
         x = torch.searchsorted(edges, values, right=True)
         outside = (edges[:, :1] - values).relu() + (values - edges[:, -1:]).relu()
         width = widths.gather(1, x)
-        nats = -(width.log() + outside / width).view(C, B, T).sum((0, 2))
-        return Encoded(x.view(C, B, T).permute(1, 2, 0).reshape(B, T * C), nats)
+        nats = -(width.log() + outside / width)
+        return x.view(C, B, T).movedim(0, 1), nats.view(C, B, T).movedim(0, 1)
 
     def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         C, (B, L) = self.columns, x.shape

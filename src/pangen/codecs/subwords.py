@@ -87,6 +87,14 @@ class Subwords(_Bytes):
     merges: tuple[str, ...]
     """Pairs that become one token, in this order; a byte is written as `letters` has it."""
 
+    def __post_init__(self) -> None:
+        known = set(letters())
+        for pair in self.merges:
+            a, _, b = pair.partition(" ")
+            if not {a, b} <= known:
+                raise ValueError(f"'{pair}' is no pair of tokens")
+            known.add(a + b)
+
     @classmethod
     def fit(cls, data: Data, *, vocabulary: int = 1024, **settings: Any) -> Self:
         merges = learnt(data.train.x, vocabulary)

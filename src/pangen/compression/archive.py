@@ -14,7 +14,7 @@ import torch
 
 from pangen import __version__
 from pangen.compression.coder import constriction
-from pangen.compression.coders import coder_of
+from pangen.compression.coders import FileCoder, coder_of
 from pangen.compression.container import (
     Container,
     check_folder,
@@ -53,10 +53,11 @@ def compress(
         inputs: files and folders. What the run's data could not be is kept as it is, as small as lzma makes it.
         out: the file to write; None: only the numbers.
         pixels: of PNG files keep the pixels, and not how they were packed.
-        report: compare with other programs and formats.
+        report: read what was written, and compare with other programs and formats.
 
     Returns:
-        Bytes before and after, the model's own nats, bytes of the weights, seconds; `kept` names files that are kept as they are.
+        Bytes before and after, the model's own nats as bytes, bytes of the weights, seconds; `kept` names files that
+        are kept as they are. A report adds the speed back and the bytes of `others`.
 
     Raises:
         PangenError: for a run without such a likelihood, or an input that cannot be read.
@@ -114,8 +115,28 @@ def compress(
         "with_weights": whole + weights,
         "seconds": seconds,
         "mb_per_second": size / 1e6 / seconds,
-        **({"others": others(contents, coder.kind)} if report else {}),
+        **(
+            {
+                "mb_per_second_back": size / 1e6 / seconds_back(coder, forms, payload, header),
+                "others": others(contents, coder.kind),
+            }
+            if report
+            else {}
+        ),
     }
+
+
+def seconds_back(
+    coder: FileCoder, forms: Sequence[Form], payload: np.ndarray, header: Mapping[str, Any]
+) -> float:
+    """How long it takes to read what was just written, with the probe that comes before."""
+    started = time.perf_counter()
+    with fixed(coder.run, coder.threads):
+        coder.probe()
+        units = coder.read(forms, payload, header)
+    for form, unit in zip(forms, units, strict=True):
+        coder.kind.write(form, unit)
+    return time.perf_counter() - started
 
 
 def decompress(path: str | Path, out: str | Path, *, run: Run | str | Path | None = None) -> dict[str, Any]:

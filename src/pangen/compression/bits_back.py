@@ -2,14 +2,18 @@
 
 To write x: z is popped by q(z given x), x is pushed by p(x given z), and z by p(z). Reading does the opposite and
 gives back the bits that z was made of, so that an example costs log q(z given x) - log p(x, z): the negative bound.
-Groups of codes (Ho et al. 2019, Kingma et al. 2019) are popped from the top down and pushed from the bottom up.
+Groups of codes are popped from the top down and pushed from the bottom up. The order of Bit-Swap (Kingma et al. 2019),
+which begins with the bits of one group alone, is for a q that climbs from x; here q of each group knows those above, and x
+is told by all of them. What there has to be at first is less because cells are no finer than q of a group asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,25 +25,64 @@ from pangen.likelihoods import Normal
 from pangen.run import Run
 from pangen.space import Distribution
 
-REACH, STEP = 2.0**8, 2.0**-12
-"""Codes are the middles of cells of this width between -REACH and REACH; the outer ones are infinite."""
-CELLS = int(2 * REACH / STEP)
+REACH = 2**8
+FINEST = 12
+"""2^-12 is the narrowest cell."""
 SPARE = 64
 """Bits that are never popped, so that the stack can tell where it ends."""
 ROWS = 64
 """Examples that one network call serves at most."""
 
-Pick = Callable[[Normal], Tensor]
-"""A code for each group's distribution."""
+
+@dataclass(frozen=True)
+class Grid:
+    """Codes are the middles of cells 2^-fine wide between -REACH and REACH; the outer ones are infinite."""
+
+    fine: int
+
+    @property
+    def count(self) -> int:
+        return 2 * REACH << self.fine
+
+    def middle(self, cells: Tensor) -> Tensor:
+        """The number that stands for a cell, float64."""
+        return (cells.double() + 0.5) * 2.0**-self.fine - REACH
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The cell of a number."""
+        return ((z.double() + REACH) * 2.0**self.fine).floor().long().clamp(0, self.count - 1)
+
+    def below(self, normal: Normal) -> Callable[[Tensor], Tensor]:
+        """The probability of the first k cells."""
+
+        def cdf(k: Tensor) -> Tensor:
+            p = normal.cdf(k.double() * 2.0**-self.fine - REACH)
+            return torch.where(k < 1, 0.0, torch.where(k < self.count, p, 1.0))
+
+        return cdf
+
+    @classmethod
+    def for_scale(cls, sigma: float) -> Grid:
+        """Cells of half a standard deviation at most, which cost 0.01 nats more than endless precision."""
+        return cls(min(max(math.ceil(-math.log2(sigma / 2)), 0), FINEST))
+
+
+Pick = Callable[[Grid, Normal], Tensor]
+"""Cells for each group's distribution."""
 
 
 @dataclass(frozen=True)
 class Group:
     """A group's code as cells `(B, size)`, and its distributions given the groups above."""
 
+    grid: Grid
     cells: Tensor
     p: Normal
     q: Normal
+
+    @property
+    def z(self) -> Tensor:
+        return self.grid.middle(self.cells).to(self.p.mean)
 
 
 @runtime_checkable
@@ -61,40 +104,26 @@ class Ladder(Protocol):
 
 
 def descend(
-    model: Any, x: Tensor | None, y: Tensor | None, n: int, pick: Pick
+    model: Any, x: Tensor | None, y: Tensor | None, n: int, pick: Pick, grids: Iterator[Grid]
 ) -> tuple[list[Group], Callable[[], Distribution]]:
     """All groups, codes picked by q where there is an x and else by p, and what gives p(x given z)."""
-    cells: list[Tensor] = []
+    picked: list[tuple[Grid, Tensor]] = []
 
     def keep(normal: Normal) -> Tensor:
-        cells.append(pick(normal))
-        return middle(cells[-1]).to(normal.mean)
+        grid = next(grids)
+        picked.append((grid, pick(grid, normal)))
+        return grid.middle(picked[-1][1]).to(normal.mean)
 
     if isinstance(model, Ladder):
         empty = torch.zeros(n, *model.latent_space.shape)
         d = None if x is None else model.up(x, y)
         steps, h = model.descend(empty, y, d, lambda normal, _: keep(normal))
-        groups = [Group(k, step.p, step.q) for k, step in zip(cells, steps, strict=True)]
+        groups = [Group(*k, step.p, step.q) for k, step in zip(picked, steps, strict=True)]
         return groups, partial(model.x_given, h)
     p = model.prior(n)
     q = p if x is None else model.q(x, y)
     z = keep(q)
-    return [Group(cells[0], p, q)], partial(model.p, z, y)
-
-
-def middle(cells: Tensor) -> Tensor:
-    """The number that stands for a cell."""
-    return (cells.double() + 0.5) * STEP - REACH
-
-
-def below(normal: Normal) -> Callable[[Tensor], Tensor]:
-    """The probability of the first k cells."""
-
-    def cdf(k: Tensor) -> Tensor:
-        p = normal.cdf(k.double() * STEP - REACH)
-        return torch.where(k < 1, 0.0, torch.where(k < CELLS, p, 1.0))
-
-    return cdf
+    return [Group(*picked[0], p, q)], partial(model.p, z, y)
 
 
 def first(normal: Normal, n: int) -> Normal:
@@ -116,11 +145,16 @@ class BitsBack:
     """Bytes that the stack has to begin with."""
     groups: list[int] = field(default_factory=list)
     """How many examples were coded together, one number after another."""
+    fine: list[int] = field(default_factory=list)
+    """Of the grid of each group of codes."""
 
     def write(self, raw: Tensor, labels: Tensor | None) -> np.ndarray:
         """The words of the stack; it grows with what is on it, so that little has to be there at the start."""
         words = None if len(raw) else np.empty(0, np.uint32)
-        self.initial = self._needed(raw[:1], None if labels is None else labels[:1]) if len(raw) else 0
+        if len(raw):
+            told = (raw[:ROWS], None if labels is None else labels[:ROWS])
+            self.fine = self._fine(*told)
+            self.initial = self._needed(*(None if part is None else part[:1] for part in told))
         while words is None:
             words = self._written(raw, labels)
             self.initial += 0 if words is not None else self.initial
@@ -155,6 +189,17 @@ class BitsBack:
             raise ValueError("the bits that the stack began with are others")
         return torch.cat(found[::-1]) if found else torch.empty(0, *self.run.codec.data_space.shape).long()
 
+    def _fine(self, raw: Tensor, labels: Tensor | None) -> list[int]:
+        """As the narrowest q of each group of codes asks for."""
+        groups, _ = descend(
+            self.run.model, self._x(raw), self._inputs(labels), ROWS, lambda grid, q: grid.nearest(q.mean), finest()
+        )  # fmt: skip
+        narrow = (float(group.q.log_scale[: len(raw)].min().exp()) for group in groups)
+        return [Grid.for_scale(sigma).fine for sigma in narrow]
+
+    def _grids(self) -> Iterator[Grid]:
+        return map(Grid, self.fine)
+
     def _needed(self, raw: Tensor, labels: Tensor | None) -> int:
         """Bytes that the code of one example is popped from."""
         stack = Stack(noise(16 * self.run.model.latent_space.dims + 64), sealed=False)
@@ -175,16 +220,11 @@ class BitsBack:
     ) -> tuple[list[Group], Distribution, float]:
         n, x, y = len(raw), self._x(raw), self._inputs(labels)
 
-        def pick(q: Normal) -> Tensor:
-            mine = first(q, n)
-            return _filled(pop_levels(stack, below(mine), CELLS, tuple(mine.mean.shape)), CELLS // 2)
-
-        groups, found = descend(self.run.model, x, y, ROWS, pick)
+        groups, found = descend(self.run.model, x, y, ROWS, _popping(stack, n), self._grids())
         px = found()
         nats = -px.log_prob(x)[:n].double()
         for group in groups:
-            z = middle(group.cells).to(group.p.mean)
-            nats = nats + (group.q.log_prob(z) - group.p.log_prob(z))[:n].double()
+            nats = nats + (group.q.log_prob(group.z) - group.p.log_prob(group.z))[:n].double()
         if labels is not None:
             nats = nats - self.prior[labels]
         return groups, px, float(nats.sum())
@@ -197,7 +237,7 @@ class BitsBack:
         levels[:n] = raw
         push_levels(stack, lambda k: px.below(_filled(k))[:n], self.levels, levels[:n])
         for group in reversed(groups):
-            push_levels(stack, below(first(group.p, n)), CELLS, group.cells[:n])
+            _push(stack, group, group.p, n)
         if labels is not None:
             stack.push(self._table(n), labels.numpy().astype(np.int32))
 
@@ -207,27 +247,40 @@ class BitsBack:
             labels = torch.from_numpy(stack.pop(self._table(n)).astype(np.int64))
         y = self._inputs(labels)
 
-        def pick(p: Normal) -> Tensor:
-            mine = first(p, n)
-            return _filled(pop_levels(stack, below(mine), CELLS, tuple(mine.mean.shape)), CELLS // 2)
-
-        groups, found = descend(self.run.model, None, y, ROWS, pick)
+        groups, found = descend(self.run.model, None, y, ROWS, _popping(stack, n), self._grids())
         px = found()
         shape = (n, *self.run.codec.data_space.shape)
         raw = pop_levels(stack, lambda k: px.below(_filled(k))[:n], self.levels, shape)
-        waiting = [group.cells for group in groups]
-        again, _ = descend(self.run.model, self._x(raw), y, ROWS, _in_turn(waiting))
+        waiting = iter(groups)
+        again, _ = descend(
+            self.run.model, self._x(raw), y, ROWS, lambda grid, q: next(waiting).cells, self._grids()
+        )
         for group in reversed(again):
-            push_levels(stack, below(first(group.q, n)), CELLS, group.cells[:n])
+            _push(stack, group, group.q, n)
         return raw
 
     def _table(self, n: int) -> np.ndarray:
         return table(self.prior.expand(n, -1))
 
 
-def _in_turn(waiting: list[Tensor]) -> Pick:
-    turn = iter(waiting)
-    return lambda _: next(turn)
+def _popping(stack: Stack, n: int) -> Pick:
+    """Codes of n rows from a stack, those of the other rows in the middle."""
+
+    def pick(grid: Grid, normal: Normal) -> Tensor:
+        mine = first(normal, n)
+        cells = pop_levels(stack, grid.below(mine), grid.count, tuple(mine.mean.shape))
+        return _filled(cells, grid.count // 2)
+
+    return pick
+
+
+def _push(stack: Stack, group: Group, normal: Normal, n: int) -> None:
+    push_levels(stack, group.grid.below(first(normal, n)), group.grid.count, group.cells[:n])
+
+
+def finest() -> Iterator[Grid]:
+    """For any number of groups."""
+    return repeat(Grid(FINEST))
 
 
 def _filled(levels: Tensor, value: int = 0) -> Tensor:
@@ -246,11 +299,11 @@ def probe(run: Run, to_x: Callable[[Tensor], Tensor], levels: int) -> bytes:
     raw = (torch.arange(ROWS * int(np.prod(shape))).view(ROWS, *shape) * 7919 // 3) % levels
     middles = [torch.zeros(0)]
 
-    def pick(normal: Normal) -> Tensor:
+    def pick(grid: Grid, normal: Normal) -> Tensor:
         middles.append(normal.mean)
-        return ((normal.mean.double() + REACH) / STEP).floor().long().clamp(0, CELLS - 1)
+        return grid.nearest(normal.mean)
 
     y = run.codec.space.filled(None, ROWS)
-    groups, px = descend(run.model, to_x(raw), y, ROWS, pick)
+    groups, px = descend(run.model, to_x(raw), y, ROWS, pick, finest())
     middles += [group.p.log_scale for group in groups] + [px().mean]
     return b"".join(part.contiguous().numpy().tobytes() for part in middles)

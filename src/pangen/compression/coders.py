@@ -12,14 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pangen.capabilities import HasDenoiser, HasNextToken, HasPosterior
-from pangen.codecs import Codec, LearnedCodec, Text
+from pangen.capabilities import HasDenoiser, HasMasked, HasNextToken, HasPosterior
+from pangen.codecs import LearnedCodec, Text
 from pangen.compression import bits_back, tokens
 from pangen.compression.bits_back import BitsBack, Ladder, OneGroup
+from pangen.compression.chain import Chain, Scheme
 from pangen.compression.coder import Coder, Reader, Writer, code_levels, table
+from pangen.compression.diffusion import STEPS, HasChain, StepsBack
+from pangen.compression.flows import LocalBitsBack
 from pangen.compression.kinds import Form, Images, Kind, Sounds, Texts, cells, kind_of
 from pangen.compression.tokens import Rows, code_rows
+from pangen.compression.walk import walkable
 from pangen.errors import PangenError
+from pangen.families.flow.flow import FlowModel
 from pangen.likelihoods import Normal
 from pangen.run import Run
 from pangen.space import Distribution
@@ -207,20 +212,64 @@ class LatentCoder:
         labels = likeliest(self.run, raw) if self.run.codec.labels and len(raw) else None
         stack = self._stack()
         words = stack.write(raw, labels)
-        return words, Facts(stack.nats, stack.initial, {"initial": stack.initial, "groups": stack.groups})
+        return words, Facts(
+            stack.nats, stack.initial, {"initial": stack.initial, "groups": stack.groups, "fine": stack.fine}
+        )
 
     def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]:
         counts, stack = [self.kind.count(form) for form in forms], self._stack()
         stack.initial, stack.groups = int(header["initial"]), [int(n) for n in header["groups"]]
-        if sum(stack.groups) != sum(counts) or not all(0 < n <= bits_back.ROWS for n in stack.groups):
-            raise ValueError("groups of other examples")
-        if stack.initial > 4 * len(words):
-            raise ValueError("a stack that begins with more than it has")
+        stack.fine = [int(n) for n in header["fine"]]
+        check_stack(stack.groups, counts, stack.initial, words)
+        if not all(0 <= fine <= bits_back.FINEST for fine in stack.fine):
+            raise ValueError("cells of no width")
         levels = stack.read(words).numpy().astype(np.uint8)
         return np.split(levels, np.cumsum(counts)[:-1])
 
     def probe(self) -> bytes:
         return bits_back.probe(self.run, self._to_x, self.kind.levels)
+
+
+@dataclass
+class ChainCoder:
+    """Of a model whose codes are as many numbers as its data, once or at each of many steps."""
+
+    run: Run
+    kind: Images
+    scheme: Scheme
+    threads: int
+
+    @property
+    def name(self) -> str:
+        return self.scheme.name
+
+    def _chain(self) -> Chain:
+        codec = self.run.codec
+        return Chain(self.run, self.scheme, codec.label_log_prior if codec.labels else None)
+
+    def write(self, forms: Sequence[Form], units: Sequence[Any]) -> tuple[np.ndarray, Facts]:
+        raw = joined(self.kind, units).long()
+        labels = likeliest(self.run, raw) if self.run.codec.labels and len(raw) else None
+        chain = self._chain()
+        words = chain.write(raw, labels)
+        return words, Facts(chain.nats, chain.initial, {"initial": chain.initial, "groups": chain.groups})
+
+    def read(self, forms: Sequence[Form], words: np.ndarray, header: Mapping[str, Any]) -> list[Any]:
+        counts, chain = [self.kind.count(form) for form in forms], self._chain()
+        chain.initial, chain.groups = int(header["initial"]), [int(n) for n in header["groups"]]
+        check_stack(chain.groups, counts, chain.initial, words)
+        return np.split(chain.read(words).numpy().astype(np.uint8), np.cumsum(counts)[:-1])
+
+    def probe(self) -> bytes:
+        return self.scheme.probe().contiguous().numpy().tobytes()
+
+
+def check_stack(groups: Sequence[int], counts: Sequence[int], initial: int, words: np.ndarray) -> None:
+    """Raise where a stack cannot hold so many examples."""
+    if sum(groups) != sum(counts) or not all(0 < n <= bits_back.ROWS for n in groups):
+        raise ValueError("groups of other examples")
+    if not 0 <= initial <= 4 * len(words):
+        raise ValueError("a stack that begins with more than it has")
 
 
 def joined(kind: Images, units: Sequence[np.ndarray]) -> Tensor:
@@ -261,12 +310,15 @@ def coder_of(run: Run, *, pixels: bool = False) -> FileCoder:
     kind = kind_of(codec, pixels=pixels)
     if kind is None:
         raise PangenError(
-            f"{name} cannot compress behind the codec {codec.name}: {_density(codec)}; {INSTEAD}."
+            f"{name} cannot compress behind the codec {codec.name}: its values are real numbers, which have a density "
+            f"and no probability; {INSTEAD}."
         )
     if isinstance(model, HasNextToken):
         return TokenCoder(run, kind)
     if isinstance(model, HasFactors):
         return FactorCoder(run, kind)
+    if isinstance(kind, Images) and (scheme := scheme_of(run, kind.levels)):
+        return ChainCoder(run, kind, scheme, run.card.get("threads") or 1)
     if isinstance(model, HasPosterior) and isinstance(kind, Images):
         ladder = isinstance(model, Ladder)
         if ladder or (isinstance(model, OneGroup) and isinstance(model.prior(1), Normal)):
@@ -274,17 +326,27 @@ def coder_of(run: Run, *, pixels: bool = False) -> FileCoder:
         raise PangenError(
             f"{name} cannot compress: the numbers of its codes are not independent under its prior; take vae."
         )
-    missing = "neither conditionals of one value after another nor codes to take bits back from"
-    if isinstance(model, HasDenoiser):
-        missing = "a bound over noise levels, and bits-back over its steps is missing"
-    raise PangenError(f"{name} cannot compress: it has {missing}; {INSTEAD}.")
+    raise PangenError(f"{name} cannot compress: it has {missing(run)}; {INSTEAD}.")
 
 
-def _density(codec: Codec) -> str:
-    """What keeps a codec's data from having probabilities."""
-    if codec.name == "dequantise":
-        return "noise fills the levels, and local bits-back, which would get it back, is missing"
-    return "its values are real numbers, which have a density and no probability"
+def scheme_of(run: Run, levels: int) -> Scheme | None:
+    """Of a flow, or of a chain of noise levels; None of other models."""
+    if isinstance(run.model, FlowModel) and walkable(run.model.flow.transform):
+        return LocalBitsBack(run, levels)
+    return StepsBack(run, levels, run.model.chain or STEPS) if isinstance(run.model, HasChain) else None
+
+
+def missing(run: Run) -> str:
+    """What a model lacks, that has a likelihood of data that files are of."""
+    if isinstance(run.model, HasDenoiser):
+        return "a likelihood along a path that a solver finds, and no bound over steps to take bits back from"
+    if isinstance(run.model, HasMasked):
+        return "a bound over random orders of the tokens, which would be read one at a time in one of them"
+    if run.codec.name == "dequantise":
+        return (
+            "a density, and no bijection made of maps of single numbers that local bits-back could go through"
+        )
+    return "neither conditionals of one value after another nor codes to take bits back from"
 
 
 INSTEAD = "take gpt, rnn or ngram for text, made, pixelcnn or vae for images, wavenet for sound"

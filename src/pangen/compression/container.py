@@ -26,13 +26,12 @@ from typing import Any
 import numpy as np
 
 from pangen.errors import PangenError
+from pangen.limits import FACTS
 
 MAGIC = b"\x89PGN\r\n\x01\n"
 """A first byte that is no text, line ends that a transfer as text would change, and the version."""
 SIZES = struct.Struct("<3Q")
 CHECK = 16
-MOST_HEADER = 2**28
-"""Bytes that a header may unpack to."""
 
 
 @dataclass
@@ -102,7 +101,9 @@ def read_container(path: Path) -> tuple[dict[str, Any], np.ndarray, bytes]:
     ends = np.cumsum([start, *sizes]).tolist()
     head, payload, aside = (content[a:b] for a, b in pairwise(ends))
     try:
-        header = json.loads(zlib.decompressobj().decompress(head, MOST_HEADER))
+        facts = zlib.decompressobj().decompress(head, FACTS.value + 1)
+        FACTS.check(len(facts), path)
+        header = json.loads(facts)
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
     except (ValueError, zlib.error, RecursionError):
         raise misleading(path, "its header cannot be read") from None

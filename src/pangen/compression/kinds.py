@@ -232,7 +232,7 @@ def cells() -> tuple[Tensor, Tensor, Tensor]:
 
 def kind_of(codec: Codec, *, pixels: bool = False) -> Images | Texts | Sounds | None:
     """What files a codec's data can be of; None where values have a density and no probability."""
-    if codec.name in ("binary", "grid", "levels"):
+    if codec.name in ("binary", "grid", "levels", "dequantise"):
         return Images(tuple(codec.shape), codec.levels, pixels)
     if isinstance(codec, Text):
         return Texts(codec)

@@ -15,10 +15,10 @@ from pangen.run import Run
 
 ROWS = 128
 """Rows that one network call serves at most."""
-STREAMS = 64
-"""Rows that a stream is cut into at most."""
-SEGMENT = 16
+SEGMENT = 4
 """A stream is cut into rows no shorter than so many contexts, as each starts from nothing."""
+KEPT = 4
+"""One part of so many of a full context is kept: computing the rest anew for each part costs more than it tells."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Rows:
 
     Args:
         lengths: of each; None: every row goes on to its `end`.
-        context: tokens that the model sees at most; a longer row goes on from the last half of them.
+        context: tokens that the model sees at most; a longer row goes on from the last part of them.
         labels: of each row; None: no model of labels.
     """
 
@@ -49,7 +49,7 @@ class Rows:
 
 def segments(n: int, context: int) -> list[int]:
     """Lengths of the rows that a stream of n tokens is cut into."""
-    size = max(-(-n // STREAMS), SEGMENT * context)
+    size = max(-(-n // ROWS), SEGMENT * context)
     return [min(size, n - start) for start in range(0, n, size)]
 
 
@@ -92,7 +92,7 @@ def _chunk(
         if not len(alive):
             break
         if t - first >= rows.context:
-            first, cache = t - rows.context // 2, None
+            first, cache = t - rows.context // KEPT, None
         logits, cache = model.next_logits(tokens[:, first:t], cache, y)
         logits = logits[torch.from_numpy(alive)].float()
         now = None if known is None else np.ascontiguousarray(known[alive, t])

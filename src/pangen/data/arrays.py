@@ -21,6 +21,7 @@ import torch
 
 from pangen.data.assemble import Examples
 from pangen.errors import PangenError
+from pangen.limits import UNPACKED
 from pangen.memory import check_memory
 
 SHAPES = "images are (N, H, W), (N, C, H, W) or (N, H, W, C), vectors (N, D), text a list of strings, and series (T,) or (T, C) take `series` and `window`"
@@ -78,9 +79,9 @@ def load_array(path: Path) -> Any:
             found = np.load(file, allow_pickle=False)
             if not zipped:
                 return found
-            check_memory(
-                sum(m.file_size for m in found.zip.infolist()), f"the arrays of {path}", "give a smaller file"
-            )
+            size = sum(m.file_size for m in found.zip.infolist())
+            UNPACKED.check(size, path)
+            check_memory(size, f"the arrays of {path}", "give a smaller file")
             return {key: found[key] for key in found.files}
         except PangenError:
             raise

@@ -1,4 +1,4 @@
-"""From the examples a user gave to a `Data`: splits, levels, classes, and what is odd about them."""
+"""From the examples a user gave to a `Data`: splits, levels, classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pangen.data.dataset import Data, Modality, Split
+from pangen.data.dataset import Column, Data, Modality, Split
 from pangen.errors import PangenError
 from pangen.rng import generator
 
@@ -22,7 +22,7 @@ HELD_OUT = ("validation", "test")
 class Examples:
     """Checked examples that belong together.
 
-    `x`: images uint8 `(N, C, H, W)`, values 0 to 255; vectors float32 `(N, D)`; text a tuple of
+    `x`: images uint8 `(N, C, H, W)`, values 0 to 255; vectors and tables float32 `(N, D)`; text a tuple of
     strings; sound a tuple of float32 `(T,)`. `y`: labels, whole numbers or strings `(N,)`; a tuple of texts that
     the examples answer to or that describe them; or None.
     """
@@ -32,6 +32,8 @@ class Examples:
     y: np.ndarray | tuple[str, ...] | None = None
     columns: tuple[str, ...] = ()
     """Names of the coordinates of vectors, where they have some."""
+    table: tuple[Column, ...] = ()
+    """Of a table, what its columns are."""
 
 
 def assemble(
@@ -58,7 +60,6 @@ def assemble(
     labels, numbered = _classes(parts, source)
     splits = {split: Split(_tensor(part.x), numbered[split]) for split, part in parts.items()}
     splits = _hold_out(splits, source, series, seed)
-    found = [*notes, *found, *_oddities(train, splits), *_imbalance(labels, splits)]
     return Data(
         name,
         train.modality,
@@ -68,7 +69,9 @@ def assemble(
         window=window,
         rate=rate,
         options=dict(options or {}),
-        notes=tuple(found),
+        columns=train.columns,
+        table=train.table,
+        notes=(*notes, *found),
     )
 
 
@@ -146,56 +149,3 @@ def _hold_out(splits: dict[str, Split], source: str, series: bool, seed: int) ->
     if missing:
         found["train"] = Split(*train.take(order[:rest]))
     return {split: found[split] for split in ("train", *HELD_OUT)}
-
-
-def _oddities(given: Examples, splits: Mapping[str, Split]) -> list[str]:
-    """Copies among the examples, and columns of vectors that are hardly continuous."""
-    notes = []
-    rows = {split: _rows(part) for split, part in splits.items()}
-    every = [row for part in rows.values() for row in part]
-    copies = len(every) - len(set(every))
-    if copies == len(every) - 1:
-        return ["every example is the same."]
-    train = set(rows["train"])
-    leaked = sum(row in train for split in HELD_OUT for row in rows[split])
-    if copies:
-        notes.append(f"{copies} of {len(every)} examples are copies of another.")
-    if leaked:
-        notes.append(f"{leaked} held-out examples are copies of training examples.")
-    if given.modality == "vector":
-        columns = torch.cat([split.x for split in splits.values()]).T
-        values = [len(column.unique()) for column in columns]
-        names = given.columns or tuple(map(str, range(len(values))))
-        constant = [name for name, v in zip(names, values, strict=True) if v == 1]
-        discrete = [name for name, v in zip(names, values, strict=True) if 1 < v <= 10]
-        if constant:
-            notes.append(f"{_columns(constant)} constant.")
-        if discrete:
-            notes.append(f"{_columns(discrete)} of ten values at most: no density over them is bounded.")
-    return notes
-
-
-def _columns(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"column {shown} is" if len(names) == 1 else f"{len(names)} columns ({shown}) are"
-
-
-def _rows(part: Split) -> list[Any]:
-    x = part.x
-    if isinstance(part.y, tuple) and isinstance(x, tuple):
-        return list(zip(x, part.y, strict=True))
-    rows = x.flatten(1) if isinstance(x, torch.Tensor) else x
-    return [bytes(row.numpy()) if isinstance(row, torch.Tensor) else row for row in rows]
-
-
-def _imbalance(labels: tuple[str, ...], splits: Mapping[str, Split]) -> list[str]:
-    y = splits["train"].y
-    if not labels:
-        return []
-    counts = torch.bincount(y, minlength=len(labels))
-    notes = [f"label '{labels[i]}' has no training example." for i in (counts == 0).nonzero().flatten()]
-    most, least = int(counts.argmax()), int(torch.where(counts > 0, counts, counts.max()).argmin())
-    ratio = int(counts[most]) / int(counts[least])
-    if ratio >= 10:
-        notes.append(f"label '{labels[most]}' occurs {ratio:.0f} times as often as '{labels[least]}'.")
-    return notes

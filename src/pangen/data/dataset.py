@@ -14,9 +14,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pangen.data.series import Series
 
-Modality = Literal["image", "vector", "text", "series", "sound"]
-REAL = frozenset({"vector", "series"})
-"""Modalities whose values are real numbers."""
+Modality = Literal["image", "vector", "table", "text", "series", "sound"]
+REAL = frozenset({"vector", "table", "series"})
+"""Modalities whose values are, or may be, real numbers: they have densities."""
 
 
 class Truth(Protocol):
@@ -41,10 +41,32 @@ class Truth(Protocol):
 
 
 @dataclass(frozen=True)
+class Column:
+    """One column of a table: a category where it has `words`, else a number."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    points: tuple[float, ...] = ()
+    """All values of a number that has few, in rising order; empty: any number may come."""
+
+    def cell(self, value: float) -> str:
+        """As a file has it: empty where it is missing."""
+        if value != value:  # NaN
+            return ""
+        return self.words[int(value)] if self.words else f"{value:.7g}"
+
+
+def written(table: tuple[Column, ...], raw: Tensor) -> list[list[str]]:
+    """Rows of a table as a file has them."""
+    return [[column.cell(v) for column, v in zip(table, row, strict=True)] for row in raw.tolist()]
+
+
+@dataclass(frozen=True)
 class Split:
     """Raw examples and their conditions.
 
-    `x`: images uint8 `(N, C, H, W)` in {0 .. levels - 1}; vectors float32 `(N, D)`; series
+    `x`: images uint8 `(N, C, H, W)` in {0 .. levels - 1}; vectors float32 `(N, D)`; tables float32 `(N, columns)`, of
+    categories the index of the word, NaN where a cell is missing; series
     float32 `(N, columns, window)`; text a tuple of strings; sound a tuple of float32 `(T,)` in [-1, 1]. `y`: labels int64 `(N,)`, a tuple of texts that the examples answer to or that
     describe them, or None. With `redraw`, `x` holds grey values 0..255 and each
     reading draws a binary image, a pixel being 1 with probability value / 255.
@@ -92,6 +114,8 @@ class Data:
     """Names of the classes; empty for unlabelled data."""
     meanings: Mapping[str, int] = field(default_factory=dict)
     """Where examples have texts beside them: the class that each of these speaks of, where that is known."""
+    table: tuple[Column, ...] = ()
+    """Columns of a table of categories and numbers."""
     truth: Truth | None = None
     alphabet: str | None = None
     """The characters a text can have, where that is known; None: any character may come."""
@@ -106,6 +130,8 @@ class Data:
     """What `load_data` was told beside the name: enough to load the same data again."""
     notes: tuple[str, ...] = ()
     """Problems found on loading, each one sentence."""
+    columns: tuple[str, ...] = ()
+    """Names of the coordinates of vectors, where they have some."""
     encoder: str = ""
     """The folder of the run whose codes are modelled in the place of the examples; empty: they themselves."""
     raw_name: str = ""

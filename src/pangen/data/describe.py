@@ -9,15 +9,20 @@ import torch
 from torch import Tensor
 
 from pangen.codecs import accepts
-from pangen.data.dataset import Data
+from pangen.data.dataset import Column, Data
 from pangen.data.load import load_data
+from pangen.data.trouble import find_trouble
 from pangen.registry import entries
+
+MOST = 8
+"""Words of a column that are written out."""
 
 
 def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
-    """Modality, shape, splits, labels, range, truth, notes, and the models that accept it: JSON-able."""
+    """Modality, shape, splits, labels, range, truth, notes, trouble, and the models that accept it: JSON-able."""
     data = name if isinstance(name, Data) else load_data(name, **options)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    trouble = find_trouble(data)
     facts: dict[str, Any] = {
         "name": data.name,
         "modality": data.modality,
@@ -28,6 +33,8 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
         "options": dict(data.options),
         "fingerprint": data.fingerprint,
         "notes": list(data.notes),
+        "trouble": dict(trouble.counts),
+        "warnings": list(trouble.warnings),
         "models": [entry.name for entry in entries().values() if accepts(entry, data)],
     }
     parts = [part.x for part in splits.values()]
@@ -38,6 +45,11 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
         facts |= _text_facts(data, parts)
     elif data.modality == "sound":
         facts |= _sound_facts(data, parts)
+    elif data.table:
+        cells = torch.cat(parts).T
+        facts["columns"] = {
+            column.name: _cells(column, x) for column, x in zip(data.table, cells, strict=True)
+        }
     else:
         facts["range"] = [min(_number(x.min()) for x in parts), max(_number(x.max()) for x in parts)]
     if data.series is not None:
@@ -58,6 +70,19 @@ def _label_counts(data: Data) -> dict[str, int]:
     ys = [part.y for part in (data.train, data.validation, data.test) if part.y is not None]
     counts = torch.bincount(torch.cat(ys), minlength=len(data.labels))
     return dict(zip(data.labels, counts.tolist(), strict=True))
+
+
+def _cells(column: Column, cells: Tensor) -> str:
+    """What a table's column holds, in a line."""
+    seen = cells[~cells.isnan()]
+    if column.words or column.points:
+        values = column.words or [f"{point:g}" for point in column.points]
+        shown = ", ".join(values[:MOST]) + (", ..." if len(values) > MOST else "")
+        what = f"{len(values)} {'words' if column.words else 'values'}: {shown}"
+    else:
+        what = f"numbers from {_number(seen.min()):g} to {_number(seen.max()):g}"
+    missing = 100 * (1 - len(seen) / len(cells))
+    return what + (f"; {missing:.1f} % missing" if missing else "")
 
 
 def _text_facts(data: Data, parts: list[tuple[str, ...]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pangen.data.assemble import Examples
 from pangen.data.folders import files_of, read_splits
 from pangen.data.text import read_characters
 from pangen.errors import PangenError
+from pangen.limits import PIXELS
 from pangen.memory import check_memory
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -116,7 +117,8 @@ def _why(error: Exception) -> str:
 def _pixels(path: Path, size: tuple[int, int] | None, tally: _Tally) -> np.ndarray:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as file:
+    with _opened(path) as file:
+        PIXELS.check(file.width * file.height, path)
         file.load()
         image = ImageOps.exif_transpose(file)  # upright, as viewers show it
     if image.mode[0] in "IF":
@@ -137,6 +139,17 @@ def _pixels(path: Path, size: tuple[int, int] | None, tally: _Tally) -> np.ndarr
     if size is not None and (image.height, image.width) != size:
         image = image.resize(size[::-1], Image.Resampling.LANCZOS)
     return np.array(image, dtype=np.uint8)
+
+
+def _opened(path: Path) -> Any:
+    """An image of which only the header is read; our limit stands in the place of the reader's own."""
+    from PIL import Image
+
+    own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(path)
+    finally:
+        Image.MAX_IMAGE_PIXELS = own
 
 
 def _is_grey(image: Any) -> bool:

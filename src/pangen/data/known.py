@@ -34,7 +34,7 @@ class Known:
     """One named data set."""
 
     name: str
-    kind: Literal["images", "binary images", "vectors", "text", "pairs of texts", "series", "sound"]
+    kind: Literal["images", "binary images", "vectors", "text", "pairs of texts", "series", "sound", "tables"]
     description: str
     source: Literal["embedded", "known truth", "files"]
     folder: str = ""
@@ -105,6 +105,8 @@ _KNOWN = (
     Known("arma", "series", "a slow drift under noise, ARMA(1, 1), in windows of 64 steps", "known truth"),
     Known("tones", "sound", "64 samples of one of three pitches in coloured noise, 1 kHz", "known truth"),
     Known("coloured-noise", "sound", "64 samples of noise of the first order, 1 kHz", "known truth"),
+    Known("orchard", "tables", "fruit: 2 categories, 3 numbers, one cell of twelve missing", "known truth"),
+    Known("survey", "tables", "answers: 2 categories, 3 numbers, one cell of seven missing", "known truth"),
     Known(
         "mnist", "images", "handwritten digits 28x28, 10 classes, 50k/10k/10k", "files", "mnist", IDX_FILES
     ),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pangen.data.dataset import Data
 from pangen.errors import PangenError
-from pangen.files import read_object
 from pangen.registry import entries, get
 
 if TYPE_CHECKING:
@@ -24,15 +23,14 @@ def latent_data(run: str) -> Data:
         PangenError: there is no such run, or its codes cannot stand for its data.
     """
     from pangen.data.load import load_data
-    from pangen.recipes import Recipe
-    from pangen.run import RECIPE
+    from pangen.recipes import read_recipe
 
     folder = Path(run).expanduser().resolve()
     if not run or not folder.is_dir():
         raise PangenError(
             f"there is no run folder '{run}' to take codes of; `pangen fit vae DATA --unconditional` makes one."
         )
-    recipe = Recipe.from_json(read_object(folder / RECIPE))
+    recipe = read_recipe(folder)
     entry = get(recipe.model["name"])
     if "latent" not in entry.capabilities:
         coders = ", ".join(

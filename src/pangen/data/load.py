@@ -15,7 +15,7 @@ from pangen.data.known import KNOWN
 from pangen.data.latents import PREFIX, latent_data
 from pangen.data.pairs import read_pairs
 from pangen.data.series import array_series, read_series, series_data
-from pangen.data.sound import ENDING, is_sound, sound_data
+from pangen.data.sound import ENDING, MOST_RATE, is_sound, sound_data
 from pangen.data.table import read_csv
 from pangen.data.text import WINDOW, read_text
 from pangen.errors import PangenError, unknown
@@ -79,7 +79,7 @@ def load_data(
     """
     if size is not None and (len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size)):
         raise PangenError(f"'{size}' is no image size; give height and width in pixels, such as (28, 28).")
-    if rate is not None and rate < 1:
+    if rate is not None and not 1 <= rate <= MOST_RATE:
         raise PangenError(f"a rate of {rate} Hz is none; give samples a second, such as 8000.")
     if seconds is not None and seconds <= 0:
         raise PangenError(f"clips of {seconds} s hold nothing; give a positive number of seconds.")

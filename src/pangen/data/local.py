@@ -21,6 +21,7 @@ from pangen.data.series import read_series, series_data
 from pangen.data.sound import spoken_digits
 from pangen.data.text import WINDOW, read_characters, windows
 from pangen.errors import PangenError
+from pangen.limits import UNPACKED
 from pangen.rng import generator
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
@@ -155,7 +156,9 @@ def _draw(grey: Tensor, split: str) -> Tensor:
 def _read_idx(path: Path) -> Tensor:
     """An uint8 array in the IDX format: two zero bytes, type 8, rank, big-endian sizes, values."""
     try:
-        raw = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            raw = file.read(UNPACKED.value + 1)
+        UNPACKED.check(len(raw), path)
         zero, kind, rank = struct.unpack(">HBB", raw[:4])
         shape = struct.unpack(f">{rank}I", raw[4 : 4 + 4 * rank])
         values = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)

@@ -75,7 +75,7 @@ def read_series(path: Path, column: str | int | None = None) -> Series:
                 f"{path}: column '{names[i]}' has a gap in line {gap}; fill it in, for a series has a value at "
                 "every step."
             )
-        values[j] = column_values(path, names[i], cells, lines, False)
+        values[j] = column_values(path, names[i], cells, lines)
     return Series(
         torch.from_numpy(float32(values, str(path))), tuple(names[i] for i in chosen), clock or Clock()
     )

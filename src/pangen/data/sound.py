@@ -17,10 +17,13 @@ from pangen.data.assemble import FEWEST, Examples, assemble
 from pangen.data.dataset import Data, Split
 from pangen.data.folders import files_of, read_splits
 from pangen.errors import PangenError
+from pangen.limits import SAMPLES, UNPACKED
 
 ENDING = ".wav"
 SECONDS = 1.0
 """Of a window of a recording, if nothing else is asked for."""
+MOST_RATE = 10**6
+"""Samples a second that any recording has: from more, the filter of a resampling would take minutes to make."""
 FULL = 1.001
 """Full scale, and room for the overshoot of resampling."""
 
@@ -156,7 +159,6 @@ def _clips(folder: Path, reader: _Reader, seconds: float | None) -> _Sounds:
 def _windows(path: Path, reader: _Reader, seconds: float) -> _Sounds:
     """The non-overlapping windows that fill a recording from its start."""
     clip = reader.read(path)
-    assert clip is not None
     window = _samples(seconds, clip.rate)
     count, rest = divmod(len(clip.x), window)
     if count < FEWEST:
@@ -178,6 +180,11 @@ def samples_of(file: BinaryIO) -> tuple[np.ndarray, int]:
     """Samples float32 `(T, channels)`, 1 being full scale, and samples a second; ValueError says what is wrong."""
     soundfile = sound_library()
     try:
+        told = soundfile.info(file)
+        if told.samplerate > MOST_RATE:
+            raise ValueError(f"it claims {told.samplerate} samples a second")
+        SAMPLES.check(told.frames * told.channels, getattr(file, "name", "a recording"))
+        file.seek(0)
         x, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(error).rpartition(": ")[2].rstrip(".") or type(error).__name__
@@ -225,6 +232,7 @@ def spoken_digits(name: str, path: Path, seconds: float | None) -> Data:
     }  # fmt: skip
     try:
         with zipfile.ZipFile(path) as archive:
+            UNPACKED.check(sum(m.file_size for m in archive.infolist()), path)
             members = sorted(m for m in archive.namelist() if m.endswith(ENDING))
             clips, rates = zip(*(samples_of(io.BytesIO(archive.read(m))) for m in members), strict=True)
         keys = [Path(m).stem.split("_") for m in members]

@@ -1,4 +1,4 @@
-"""A numeric table in a .csv file."""
+"""A table in a .csv file: of numbers, or of categories and numbers with gaps."""
 
 from __future__ import annotations
 
@@ -12,29 +12,65 @@ import numpy as np
 
 from pangen.data.arrays import float32
 from pangen.data.assemble import Examples
+from pangen.data.dataset import Column
 from pangen.data.text import read_characters
 from pangen.errors import PangenError, unknown
 
 GAPS = frozenset({"", "?", "na", "n/a", "nan", "null", "none", "-"})
 """Cells that say, in lower case, that a value is missing."""
-_AS_SERIES = ", or read the table as a series with --series --window N"
 MOST_CLASSES = 100
-"""A target with more values than this is no label."""
+"""A target with more values than this is no label, and text no category."""
+
+
+FEW, EACH = 20, 5
+"""A number has few values if there are no more, each so many times in the mean."""
 
 
 def read_csv(path: Path, *, target: str | int | None) -> Examples:
-    """Every column a coordinate, but the target, whose values are the labels."""
+    """Every column but the target, whose values are the labels: vectors, or a table where one holds words or gaps."""
     header, rows, lines = read_rows(path)
     names = header or [str(i) for i in range(len(rows[0]))]
     chosen = None if target is None else find_column(path, target, names)
     columns = [i for i in range(len(names)) if i != chosen]
     if not columns:
         raise PangenError(f"{path} has no column beside its target '{names[chosen or 0]}'; add some.")
-    x = np.empty((len(rows), len(columns)))
-    for j, i in enumerate(columns):
-        x[:, j] = column_values(path, names[i], [row[i] for row in rows], lines, target is None)
     y = None if chosen is None else _labels(path, names[chosen], [row[chosen] for row in rows], lines)
-    return Examples("vector", float32(x, str(path)), y, tuple(names[i] for i in columns))
+    x, table = np.empty((len(rows), len(columns)), np.float32), []
+    for j, i in enumerate(columns):
+        column, x[:, j] = _read_column(path, names[i], [row[i] for row in rows], lines)
+        table.append(column)
+    kind = "table" if np.isnan(x).any() or any(column.words for column in table) else "vector"
+    shown = tuple(table) if kind == "table" else ()
+    return Examples(kind, x, y, tuple(names[i] for i in columns), shown)
+
+
+def _read_column(path: Path, name: str, cells: list[str], lines: list[int]) -> tuple[Column, np.ndarray]:
+    """What a column is, and its values: numbers, or indices of words; NaN where there is a gap."""
+    seen = np.array([cell.lower() not in GAPS for cell in cells])
+    told = [cell for cell, is_seen in zip(cells, seen, strict=True) if is_seen]
+    where = [line for line, is_seen in zip(lines, seen, strict=True) if is_seen]
+    found = np.full(len(cells), np.nan, np.float32)
+    if not told:
+        raise PangenError(f"{path}: column '{name}' holds nothing but gaps; leave it out.")
+    if any(map(is_number, told)):
+        found[seen] = float32(np.array(column_values(path, name, told, where)), f"{path}: column '{name}'")
+        values = np.unique(found[seen])
+        few = len(values) <= min(FEW, len(told) // EACH)
+        return Column(name, points=tuple(values.tolist()) if few else ()), found
+    words = sorted(set(told))
+    if all(map(_is_time, told)):
+        raise PangenError(
+            f"{path}: column '{name}' holds times, '{told[0][:40]}' in line {where[0]}; leave the column out, or read the "
+            "table as a series with --series --window N."
+        )
+    if len(words) > MOST_CLASSES:
+        raise PangenError(
+            f"{path}: column '{name}' holds {len(words)} different texts, '{told[0][:40]}' in line {where[0]}, and a category "
+            f"has at most {MOST_CLASSES}; leave the column out."
+        )
+    index = {word: i for i, word in enumerate(words)}
+    found[seen] = [index[word] for word in told]
+    return Column(name, tuple(words)), found
 
 
 def read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], list[int]]:
@@ -93,21 +129,16 @@ def find_column(path: Path, target: str | int, names: list[str]) -> int:
     return index % len(names)
 
 
-def column_values(
-    path: Path, name: str, cells: list[str], lines: list[int], may_be_target: bool
-) -> list[float]:
+def column_values(path: Path, name: str, cells: list[str], lines: list[int]) -> list[float]:
+    """The numbers in cells that hold nothing else."""
     found = []
     for cell, line in zip(cells, lines, strict=True):
-        if cell.lower() in GAPS:
-            raise _gap(path, name, line)
         try:
             value = float(cell)
         except ValueError:
-            label = may_be_target and len(set(cells)) <= MOST_CLASSES
-            hint = ", or make it the label with --target" if label else ""
-            hint += _AS_SERIES if _is_time(cell) else ""
+            others = "numbers and text" if any(map(is_number, cells)) else "text"
             raise PangenError(
-                f"{path}: column '{name}' holds text, '{cell[:40]}' in line {line}; leave the column out{hint}."
+                f"{path}: column '{name}' holds {others}, '{cell[:40]}' in line {line}; mend that line, or leave the column out."
             ) from None
         if not math.isfinite(value):
             raise PangenError(
@@ -117,18 +148,13 @@ def column_values(
     return found
 
 
-def _gap(path: Path, name: str, line: int) -> PangenError:
-    return PangenError(
-        f"{path}: column '{name}' has a gap in line {line}; fill it in or remove the row, "
-        "for gaps cannot be modelled yet."
-    )
-
-
 def _labels(path: Path, name: str, cells: list[str], lines: list[int]) -> np.ndarray:
     """Whole numbers if all are, else strings."""
     for cell, line in zip(cells, lines, strict=True):
         if cell.lower() in GAPS:
-            raise _gap(path, name, line)
+            raise PangenError(
+                f"{path}: the target '{name}' has a gap in line {line}; fill it in or remove the row."
+            )
     numbers = [float(cell) if is_number(cell) else None for cell in cells]
     whole = all(v is not None and math.isfinite(v) and v == math.floor(v) for v in numbers)
     if None not in numbers and not whole:

@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +25,10 @@ from pangen.evaluation.ledger import LEDGER, entries_of, write_ledger
 from pangen.evaluation.ranking import rank_intervals
 from pangen.evaluation.summary import mark_beaten, summarise
 from pangen.files import make_folder, read_json, write_json
-from pangen.recipes import RULE, Recipe
+from pangen.folder import CARD, CODEC, RECIPE, WEIGHTS
+from pangen.recipes import RULE, read_recipe
 from pangen.registry import entries, get
-from pangen.run import CARD, CODEC, RECIPE, WEIGHTS, Run, load_run, pick_device
+from pangen.run import Run, load_run, pick_device
 from pangen.training.fit import Event, fit_recipe
 from pangen.training.plan import check_length, fit_model
 from pangen.training.record import processor
@@ -49,6 +50,8 @@ class Stage(NamedTuple):
 
 
 Report = Callable[[Stage], None]
+Lengths = tuple[float | None, Mapping[str, float], int | None]
+"""Seconds of training, those of models that have others, and steps."""
 
 
 def compare(
@@ -57,6 +60,8 @@ def compare(
     *,
     budget: float | None = None,
     steps: int | None = None,
+    budgets: Mapping[str, float] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     seeds: int = 1,
     out: str | Path | None = None,
     redo: bool = False,
@@ -71,6 +76,8 @@ def compare(
         models: names, in a list or with commas; "all" that accept the data; None: the showcase.
         budget: seconds of training for each model and seed, or
         steps: optimizer steps. Neither: 12 seconds.
+        budgets: seconds of those models that have others than `budget`.
+        settings: fields of recipes, of those models that have others than their own.
         seeds: trainings of each model, with seeds 0, 1, ...
         out: a folder that keeps runs, evaluations, `compare.json`, `ledger.jsonl` and `report.html`. A
             comparison that was interrupted goes on there: complete runs are not trained again.
@@ -100,14 +107,16 @@ def compare(
             raise PangenError(f"{folder} holds no run of {', '.join(wanted or [])}; leave out --models.")
     else:
         plan = [(name, seed) for name in _named(models, found) for seed in range(seeds)]
-    budget = budget if budget or steps else BUDGET
+    budget, budgets = budget if budget or steps else BUDGET, dict(budgets or {})
     if folder is not None:
-        _check_folder(folder, plan, found, budget=budget, steps=steps, redo=redo)
+        _check_folder(folder, plan, found, lengths=(budget, budgets, steps), redo=redo)
         make_folder(folder / RUNS)
     tell = report or (lambda stage: None)
     tell(Stage("yardsticks", 0, len(plan), "evaluating"))
     judge = Judge(found, features=features)
-    work = _Work(found, judge, folder, budget, steps, device, redo, tell, len(plan))
+    work = _Work(
+        found, judge, folder, (budget, budgets, steps), settings or {}, device, redo, tell, len(plan)
+    )
     rows = [work.row(name, seed, index) for index, (name, seed) in enumerate(plan)]
     result: dict[str, Any] = {
         "data": found.name,
@@ -116,13 +125,15 @@ def compare(
         "summary": summarise(rows, rank_intervals(rows)),
         "facts": _facts(found),
         "budget": budget,
+        "budgets": budgets,
+        "settings": settings or {},
         "steps": steps,
         "seeds": len({seed for _, seed in plan}),
         "protocol": work.judge.protocol(),
         "features": _folder_of(features),
         "machine": machine(),
         "rule": RULE,
-        "command": _command(found.name, models, budget, steps, seeds, out, redo, features),
+        "command": _command(found.name, models, budget, steps, seeds, folder, redo, features, bool(budgets)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if redo:
@@ -145,15 +156,15 @@ class _Work:
         data: Data,
         judge: Judge,
         folder: Path | None,
-        budget: float | None,
-        steps: int | None,
+        lengths: Lengths,
+        settings: Mapping[str, Mapping[str, Any]],
         device: str,
         redo: bool,
         tell: Report,
         count: int,
     ) -> None:
         self.data, self.judge, self.folder, self.count, self.tell = data, judge, folder, count, tell
-        self.budget, self.steps, self.device, self.redo = budget, steps, device, redo
+        self.lengths, self.settings, self.device, self.redo = lengths, settings, device, redo
         self.redone: dict[str, list[str]] = {"identical": [], "different": []}
 
     def row(self, name: str, seed: int, index: int) -> dict[str, Any]:
@@ -195,8 +206,10 @@ class _Work:
         return row
 
     def _fit(self, name: str, seed: int, path: Path | None, tell: Callable[[Event | str], None]) -> Run:
+        budget, budgets, steps = self.lengths
         run = fit_model(
-            name, self.data, path=path, steps=self.steps, budget=self.budget, seed=seed, device=self.device, report=tell
+            name, self.data, path=path, steps=steps, budget=budgets.get(name, budget), seed=seed, device=self.device,
+            report=tell, recipe=self.settings.get(name),
         )  # fmt: skip
         return _whole(run)
 
@@ -228,7 +241,7 @@ def retrain(
     tell: Callable[[Event | str], None] = lambda what: None,
 ) -> Run:
     """The recorded recipe of the run in `path`, trained anew for its recorded steps in `scratch`."""
-    recipe = Recipe.from_json(read_json(path / RECIPE))
+    recipe = read_recipe(path)
     told = dict(recipe.codec)
     name = told.pop("name")
     codec = choose_codec(
@@ -304,8 +317,7 @@ def _check_folder(
     plan: Iterable[tuple[str, int]],
     data: Data,
     *,
-    budget: float | None,
-    steps: int | None,
+    lengths: Lengths,
     redo: bool,
 ) -> None:
     """What is in the folder already must be of this data and, unless redone, of this length."""
@@ -322,7 +334,7 @@ def _check_folder(
             )
         if redo or "closed_form" in get(name).capabilities:
             continue
-        training = recipe["training"]
+        training, steps, budget = recipe["training"], lengths[2], lengths[1].get(name, lengths[0])
         if training["budget"] != budget or (steps is not None and training["steps"] != steps):
             had = f"{training['budget']:g} s" if training["budget"] else f"{training['steps']} steps"
             asks = f"{budget:g} s" if budget else f"{steps} steps"
@@ -368,17 +380,20 @@ def _command(
     budget: float | None,
     steps: int | None,
     seeds: int,
-    out: str | Path | None,
+    out: Path | None,
     redo: bool,
     features: Run | str | Path | None,
+    gym: bool,
 ) -> str:
-    words = ["pangen", "compare", name]
+    """`gym`: budgets are those of the gym, whose folder holds this one."""
+    words = ["pangen", "compare", f"gym:{name}" if gym else name]
     if models is not None:
         words += ["--models", models if isinstance(models, str) else ",".join(models)]
-    if not redo:
+    if not redo and not gym:
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
+    if not redo:
         words += ["--seeds", str(seeds)] if seeds > 1 else []
     if (path := _folder_of(features)) is not None:
         words += ["--features", path]
-    words += ["-o", str(out)] if out is not None else []
+    words += ["-o", str(out.parent if gym else out)] if out is not None else []
     return shlex.join([*words, "--redo"] if redo else words)

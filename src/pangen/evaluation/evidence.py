@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pangen.data.dataset import Data
+from pangen.data.dataset import Data, written
 from pangen.evaluation.images import grid, png
 from pangen.evaluation.memorisation import CLOSEST, Nearest
 from pangen.evaluation.sound import spectrograms
@@ -32,8 +32,8 @@ def evidence(data: Data, x: Any, train: Any, found: Nearest, picture: Path | Non
     for i in order.tolist():
         near = found.index[i].tolist()
         row: dict[str, Any] = {"sample": i, "ratio": float(found.ratio[i]), "training": near}
-        if data.modality == "text" or (data.modality == "vector" and data.size <= WORDS):
-            row["shown"] = [_written(x[i]), *(_written(train[j]) for j in near)]
+        if data.modality in ("text", "table") or (data.modality == "vector" and data.size <= WORDS):
+            row["shown"] = [_written(data, x[i]), *(_written(data, train[j]) for j in near)]
         rows.append(row)
     if picture is not None and data.modality in ("image", "sound"):
         below = found.index[order].T.flatten().tolist()
@@ -48,7 +48,9 @@ def evidence(data: Data, x: Any, train: Any, found: Nearest, picture: Path | Non
     return rows
 
 
-def _written(value: str | Tensor) -> str:
+def _written(data: Data, value: str | Tensor) -> str:
+    if data.table:
+        value = ", ".join(written(data.table, value[None])[0])
     if isinstance(value, str):
         return value if len(value) <= LETTERS else value[:LETTERS] + "…"
     return ", ".join(f"{v:.4g}" for v in value.flatten().tolist())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pangen.data.dataset import Data
+from pangen.data.dataset import Column, Data
 from pangen.evaluation.sound import log_mel
 from pangen.networks.linear import Linear
 from pangen.rng import generator, seed_of
@@ -38,7 +38,8 @@ class Features:
 def flatten(data: Data, raw: Any) -> Tensor:
     """Raw examples as plain coordinates `(N, D)` float32.
 
-    Texts are counted trigrams; grey levels are scaled to [0, 1]; sound becomes log-mel spectrograms; other numbers to the training split's mean 0 and deviation 1.
+    Texts are counted trigrams; grey levels are scaled to [0, 1]; sound becomes log-mel spectrograms; other numbers to the training split's mean 0 and deviation 1;
+    of tables, words and missing cells are indicators.
     """
     if data.modality == "sound":
         return log_mel(raw, data.rate)
@@ -46,14 +47,34 @@ def flatten(data: Data, raw: Any) -> Tensor:
         return _trigrams(raw)
     if data.modality == "image":
         return raw.flatten(1).float() / (data.levels - 1)
+    if data.modality == "table":
+        columns = zip(data.table, data.train.x.T, raw.T, strict=True)
+        return torch.cat([_column(*each) for each in columns], 1)
     train = data.train.x.double()
     std = train.std(0, correction=0)
     return ((raw.double() - train.mean(0)) / torch.where(std > 0, std, 1.0)).float().flatten(1)
 
 
+def _column(column: Column, train: Tensor, raw: Tensor) -> Tensor:
+    """Of a table's column `(N,)`: an indicator for each word, or a standardised number, 0 where it is missing; and an
+    indicator of that, where it occurs."""
+    missing, seen = raw.isnan(), train[~train.isnan()].double()
+    if column.words:
+        values = (raw[:, None] == torch.arange(len(column.words), device=raw.device)).float()
+    else:
+        std = float(seen.std(correction=0)) or 1.0
+        values = ((raw.double() - seen.mean()) / std).nan_to_num(0.0).float()[:, None]
+    return torch.cat([values, missing[:, None].float()], 1) if len(seen) < len(train) else values
+
+
 def coordinates(data: Data) -> str:
     """What `flatten` gives, in a user's words."""
-    named = {"image": "pixels", "sound": "log-mel spectrograms", "text": "character trigrams"}
+    named = {
+        "image": "pixels",
+        "table": "standardised numbers and indicators",
+        "sound": "log-mel spectrograms",
+        "text": "character trigrams",
+    }
     return named.get(data.modality, "standardised coordinates")
 
 

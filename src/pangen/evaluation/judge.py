@@ -13,7 +13,7 @@ from torch import Tensor
 import pangen
 from pangen.capabilities import HasLatent
 from pangen.data import load_data
-from pangen.data.dataset import Data, Split
+from pangen.data.dataset import Column, Data, Split
 from pangen.data.given import as_data
 from pangen.data.latents import unchanged
 from pangen.errors import PangenError, unknown
@@ -186,7 +186,7 @@ class Judge:
 
         And `draws`, as `judge` says.
         """
-        _check_finite(x)
+        _check_finite(x, self.data)
         fidelity, replicates = self._closeness.measure(x, y)
         return {
             "fidelity": fidelity,
@@ -199,7 +199,7 @@ class Judge:
 
     def frechet(self, x: Any, y: Any) -> dict[str, Any]:
         """That field of `fidelity` alone, of raw samples."""
-        _check_finite(x)
+        _check_finite(x, self.data)
         return self._closeness.frechet(x, y)
 
     def yardsticks(self) -> list[dict[str, Any]]:
@@ -260,8 +260,6 @@ class Judge:
         memory = Memory(
             flatten(self.data, self._trained_on()), flatten(self.data, self.reference.x), seed=self.seed
         )
-        if memory.threshold == 0:
-            return "unseen real examples equal training examples: copies prove nothing here"
         self._usual = memory.copies(flatten(self.data, self.held_out.x))[0]["value"]
         return memory
 
@@ -310,13 +308,25 @@ def check_kind(run: Run, data: Data) -> None:
         raise PangenError(
             f"this {name} was trained on sound of {rate} Hz; '{data.name}' has {data.rate}: read it with --rate {rate}."
         )
+    for mine, its in zip(codec.table if data.table else (), data.table, strict=True):
+        if (mine.name, mine.words) != (its.name, its.words):
+            raise PangenError(
+                f"this {name} was trained on a column '{mine.name}' {_words(mine)}; '{data.name}' has '{its.name}' {_words(its)} there."
+            )
     if run.codec.labels and run.codec.labels != data.labels:
         raise PangenError(f"this {name} was trained with other labels than '{data.name}' has.")
 
 
-def _check_finite(x: Any) -> None:
-    if isinstance(x, Tensor) and not torch.isfinite(x.float()).all():
-        bad = int((~torch.isfinite(x.float())).flatten(1).any(1).sum())
+def _words(column: Column) -> str:
+    return f"of {', '.join(map(repr, column.words))}" if column.words else "of numbers"
+
+
+def _check_finite(x: Any, data: Data) -> None:
+    if not isinstance(x, Tensor):
+        return
+    finite = torch.isfinite(x.float()) | (x.isnan() if data.table else False)  # there a cell may be missing
+    if not finite.all():
+        bad = int((~finite).flatten(1).any(1).sum())
         raise PangenError(f"{bad} of {len(x)} samples are not finite numbers: the training diverged.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from pangen.data.dataset import Truth
 from pangen.evaluation.features import Features
 from pangen.evaluation.fidelity import distances
+from pangen.evaluation.intervals import normal_interval, resampling_weights
+from pangen.evaluation.two_sample import FEWER
 from pangen.rng import generator
 
 LAW_ROW = "the law itself"
@@ -24,7 +27,8 @@ def against_law(law: Truth, real: Any, x: Any, features: Features, *, seed: int 
 
     `apart` is the largest of the maximum mean discrepancies (Gretton et al. 2012) at several scales, from that of
     neighbours to that of all, each in units of its null distribution, which is that of the same
-    examples under other names. z is in deviations of this maximum's null distribution, p the share of it that is as large.
+    examples under other names. z is in deviations of this maximum's null distribution, p the share of it that is as large;
+    the interval of z is as wide as examples and samples drawn again from themselves make it.
     """
     mode = law.mode(x)
     found = mode[mode >= 0].unique()
@@ -43,13 +47,17 @@ def _apart(real: Tensor, fake: Tensor, seed: int) -> dict[str, Any]:
     between = distances(*[torch.cat([real, fake])] * 2)
     signs = torch.cat([torch.full((n,), 1 / n), torch.full((m,), -1 / m)]).double()
     orders = [torch.randperm(n + m, generator=generator("cpu", "null", seed, i)) for i in range(PERMUTATIONS)]
+    drawn = [resampling_weights(size, FEWER, name, seed) for size, name in ((n, "law"), (m, "samples"))]
+    again = torch.cat([drawn[0], -drawn[1]], 1)
     w = torch.stack([signs, *(signs[order] for order in orders)])  # the first row keeps the names
     scales = _scales(between)
-    squared = torch.stack([((w @ (-((between / s) ** 2) / 2).exp()) * w).sum(1) for s in scales])
+    squared = torch.stack([_squared(torch.cat([w, again]), between / s) for s in scales])
     largest = _in_units_of_the_null(squared).amax(0)
-    value, null = largest[0], largest[1:]
+    value, null = largest[0], largest[1 : 1 + PERMUTATIONS]
+    z = _in_units_of_the_null(largest)
     return {
-        "z": float(_in_units_of_the_null(largest)[0]),
+        "z": float(z[0]),
+        "interval": normal_interval(float(z[0]), z[1 + PERMUTATIONS :], least=-math.inf),
         "p": (1 + int((null >= value).sum())) / (1 + len(null)),
         "scales": scales,
         "samples": m,
@@ -57,9 +65,14 @@ def _apart(real: Tensor, fake: Tensor, seed: int) -> dict[str, Any]:
     }
 
 
+def _squared(w: Tensor, between: Tensor) -> Tensor:
+    """Squared discrepancies by a Gaussian kernel, of signed weights `(rows, n + m)`."""
+    return ((w @ (-(between**2) / 2).exp()) * w).sum(1)
+
+
 def _in_units_of_the_null(values: Tensor) -> Tensor:
-    """`(..., 1 + permutations)`, the first under the true names."""
-    null = values[..., 1:]
+    """`(..., 1 + permutations + resamples)`, the first under the true names."""
+    null = values[..., 1 : 1 + PERMUTATIONS]
     return (values - null.mean(-1, keepdim=True)) / null.std(-1, keepdim=True).clamp(min=1e-12)
 
 

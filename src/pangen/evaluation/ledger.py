@@ -28,7 +28,6 @@ def entries_of(result: dict[str, Any]) -> list[dict[str, Any]]:
         "modality": result["facts"]["modality"],
         "size": result["facts"]["splits"],
         "fingerprint": result["facts"]["fingerprint"],
-        "budget": result["budget"],
         "steps": result["steps"],
         "protocol": result["protocol"],
         "machine": result["machine"],
@@ -38,6 +37,9 @@ def entries_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     lines = []
     for row in (*result["rows"], *result["baselines"]):
         who = {"model": row["model"], "family": row.get("family", "yardstick"), "seed": row.get("seed")}
+        who["budget"] = result.get("budgets", {}).get(row["model"], result["budget"])
+        if changed := result.get("settings", {}).get(row["model"]):
+            who["settings"] = changed
         if "failed" in row:
             lines.append({**who, "failed": row["failed"], **facts})
             continue

@@ -15,6 +15,8 @@ ALPHA = 0.01
 """Share of unseen real examples that may be called near-copies."""
 NEIGHBOURS = 50
 """Training examples whose mean distance is what a nearest distance is set against (Carlini et al. 2023)."""
+EQUAL = 1e-30
+"""Ratios below are of equals."""
 ROWS = 256
 FEW = 64
 """Dimensions up to which distances are computed without matrix products."""
@@ -73,8 +75,10 @@ class Memory:
 
     def __init__(self, train: Tensor, unseen: Tensor, *, seed: int = 0) -> None:
         self.train, self.unseen, self.seed = train, unseen, seed
-        self.threshold = copy_threshold(nearest(unseen, train).ratio)
-        self.rate = false_positive_rate(len(unseen))
+        ratios = nearest(unseen, train).ratio
+        # where unseen examples repeat training examples, so do more than `ALPHA` of honest samples: then only equals count
+        self.threshold = max(copy_threshold(ratios), EQUAL)
+        self.rate = max(false_positive_rate(len(unseen)), float((ratios < EQUAL).double().mean()))
         order = torch.randperm(len(train), generator=generator("cpu", "members", seed))
         self._members = train[order[: len(unseen)]]
 

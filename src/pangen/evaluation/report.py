@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pangen.data.dataset import REAL, Data
+from pangen.data.dataset import REAL, Data, written
 from pangen.evaluation import figures
 from pangen.evaluation.evidence import EVIDENCE
 from pangen.evaluation.images import grid, picture, png, scatter
@@ -32,11 +32,12 @@ from pangen.evaluation.table import (
 )
 from pangen.evaluation.yardsticks import REAL_ROW
 from pangen.files import write_bytes, write_text
+from pangen.folder import METRICS
 from pangen.recipes import RULE
 from pangen.registry import TAXONOMY, get
-from pangen.run import METRICS, load_run
+from pangen.run import load_run
 
-SHOWN = {"image": 40, "vector": 2000, "series": 15, "text": 4, "sound": 16}
+SHOWN = {"image": 40, "vector": 2000, "table": 10, "series": 15, "text": 4, "sound": 16}
 """Examples in a picture."""
 FEW = 10
 """Classes that each have a column in a picture, at most."""
@@ -62,7 +63,7 @@ def write_report(path: Path, result: dict[str, Any], data: Data, runs: Path) -> 
         tables=[_table(result, shown), _table(result, FURTHER)],
         caught=caught(result),
         cheats=[
-            {"model": row["model"], "by": ", ".join(HEADINGS[m] for m in row["caught_by"]) or "nothing"}
+            {"model": row["model"], "by": _caught_by(row)}
             for row in result["baselines"]
             if "caught_by" in row
         ],
@@ -82,6 +83,11 @@ def write_report(path: Path, result: dict[str, Any], data: Data, runs: Path) -> 
         summary=_over_seeds(result, shown) if result["seeds"] > 1 else None,
     )
     write_text(path, page)
+
+
+def _caught_by(row: dict[str, Any]) -> str:
+    measures = ", ".join(HEADINGS[measure] for measure in row["caught_by"])
+    return measures or (f"nothing: {row['no_cheat']}" if "no_cheat" in row else "nothing")
 
 
 def _real(data: Data, split: str) -> dict[str, Any]:
@@ -115,6 +121,9 @@ def _drawn(folder: Path, data: Data) -> dict[str, Any]:
 def _shown(x: Any, data: Data, *, columns: int = 10) -> dict[str, Any]:
     if data.modality == "text":
         return {"image": None, "texts": list(x)}
+    if data.modality == "table":
+        rows = [[column.name for column in data.table], *written(data.table, x)]
+        return {"image": None, "texts": [", ".join(row) for row in rows]}
     if data.modality == "sound":
         return {"image": _embed(png(spectrograms(x, data.rate))), "texts": None}
     if data.modality == "image":

@@ -62,11 +62,14 @@ def number(row: dict[str, Any], measure: str) -> float | None:
 def mark_caught(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The yardsticks, each cheat with `caught_by`: the measures by which it is worse than the first row, real data.
 
-    Worse is beyond the 95 % intervals of both.
+    Worse is beyond the 95 % intervals of both. The second row, copies, is `no_cheat` where all real data repeats the training
+    split: a law of so few examples is known by heart.
     """
-    real, *cheats = rows
-    for row in cheats:
+    real, copies, *others = rows
+    for row in (copies, *others):
         row["caught_by"] = [measure for measure in SIGNS if _worse(row, real, measure)]
+    if number(real, "near_copies") == 1:
+        copies["no_cheat"] = "unseen real data repeats the training set as well"
     return rows
 
 

@@ -138,12 +138,14 @@ def places(found: list[int] | None) -> str:
 
 def caught(result: dict[str, Any]) -> str:
     """How many of the cheats in the table a metric gave away, as a sentence."""
-    cheats = [row for row in result["baselines"] if "caught_by" in row]
-    free = [row["model"] for row in cheats if not row["caught_by"]]
-    told = (
-        f"{len(cheats) - len(free)} of {len(cheats)} cheats are told from real data by at least one measure"
-    )
-    return f"{told}; not: {', '.join(free)}." if free else f"{told}."
+    rows = [row for row in result["baselines"] if "caught_by" in row]
+    honest = [row for row in rows if "no_cheat" in row]
+    free = [row["model"] for row in rows if not row["caught_by"] and row not in honest]
+    of = len(rows) - len(honest)
+    told = f"{of - len(free)} of {of} cheats are told from real data by at least one measure"
+    told += f"; not: {', '.join(free)}" if free else ""
+    told += "".join(f"; {row['model']} are no cheat here: {row['no_cheat']}" for row in honest)
+    return f"{told}."
 
 
 class Fact(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +82,7 @@ def _independent(examples: Examples) -> Any:
 
 
 def _noise(data: Data, x: Any) -> Any:
-    """Uniform over all grey levels, over each coordinate's range, over all characters, or white sound as loud as the data."""
+    """Uniform over all grey levels, over each coordinate's range or words, over all characters, or white sound as loud as the data."""
     g = generator("cpu", "yardstick", "noise")
     if not isinstance(x, Tensor):
         if data.modality == "sound":
@@ -89,8 +90,14 @@ def _noise(data: Data, x: Any) -> Any:
         return _rewritten(x, lambda n, pool: _any_of(pool.unique(), n, g))
     if data.levels:
         return torch.randint(data.levels, x.shape, generator=g).to(x.dtype)
-    low, high = data.train.x.amin(0), data.train.x.amax(0)
-    return low + (high - low) * torch.rand(x.shape, generator=g, dtype=x.dtype)
+    low, high = (
+        data.train.x.nan_to_num(end).aminmax(dim=0)[i] for i, end in enumerate((math.inf, -math.inf))
+    )
+    drawn = low + (high - low) * torch.rand(x.shape, generator=g, dtype=x.dtype)
+    for i, column in enumerate(data.table):
+        if values := column.points or tuple(range(len(column.words))):
+            drawn[:, i] = _any_of(torch.tensor(values, dtype=x.dtype), len(x), g)
+    return torch.where(x.isnan(), x, drawn)
 
 
 def _any_of(values: Tensor, n: int, g: torch.Generator) -> Tensor:

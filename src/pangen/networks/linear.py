@@ -44,6 +44,12 @@ class Linear(nn.Linear):
 class _Product(torch.autograd.Function):
     """x W^T + b of matrices; its derivatives, backward and forward, are such products too, and have their own."""
 
+    @classmethod
+    def apply(cls, *args: Any) -> Tensor:
+        """Torch's own reads the signature of `forward` at each call, which takes as long as a small product."""
+        plain = not torch._C._are_functorch_transforms_active()
+        return (super(torch.autograd.Function, cls) if plain else super()).apply(*args)
+
     @staticmethod
     def forward(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         # repeated rows without a copy would take a thousand times as long

@@ -21,7 +21,7 @@ from pangen.networks.dit import DiT
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import MLP, ConditionedMLP, ResidualMLP
 from pangen.networks.patches import Patches, even_patch, patch_for
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Rounding, multiplies_bfloat16
 from pangen.space import Space
 
 SMALL = 16
@@ -156,14 +156,15 @@ class Architecture:
     `network`: auto is a residual perceptron for vectors and what is small, else a U-Net of one side or two;
     dit is a Transformer over patches, for all. `patch`: side of the pieces of which the network makes one place.
     `depth`: blocks, in a U-Net at each size. 0: what the network and the space suggest. `precision`: of
-    the factors of products in training, which weights do not depend on.
+    the factors of products in training, which weights do not depend on; auto is bfloat16 for a U-Net where the
+    processor multiplies such numbers.
     """
 
     width: int
     network: Backbone = "auto"
     patch: int = 0
     depth: int = 0
-    precision: Precision = "full"
+    precision: Rounding = "full"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -194,6 +195,7 @@ class Denoiser(nn.Module):
     def __init__(self, space: Space, architecture: Architecture) -> None:
         super().__init__()
         width, depth = architecture.width, architecture.depth
+        self.precision = architecture.precision
         self.condition = Condition(space, width)
         self.level = nn.Sequential(Fourier(32), Linear(32, width), nn.SiLU(), Linear(width, width))
         self.patches = cut = architecture.patches(space.shape)
@@ -204,6 +206,12 @@ class Denoiser(nn.Module):
             self.net = DiT(cut.grid, cut.size, cut.size, width, depth or 6, condition=width)
         else:
             self.net = UNet(cut.grid, cut.size, cut.size, max(width // 16, 1), depth or 1, condition=width)
+
+    def rounds(self, device: torch.device) -> bool:
+        """Whether factors of products are rounded in training."""
+        if self.precision == "auto":
+            return isinstance(self.net, UNet) and multiplies_bfloat16(device)
+        return self.precision == "bfloat16"
 
     def forward(self, x: Tensor, level: Tensor, y: Tensor | None = None) -> Tensor:
         condition = nn.functional.silu(self.level(level) + self.condition(y, len(x)))

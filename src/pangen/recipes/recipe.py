@@ -5,14 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from functools import cache
+from itertools import count
+from threading import get_ident
 from typing import Any, Literal, dataclass_transform, get_type_hints
 
 import pydantic
 
 from pangen.errors import PangenError, unknown
+from pangen.limits import PARTS
+from pangen.memory import free_memory, gibibytes
 from pangen.precision import Precision, precision
 from pangen.registry import Entry, get
 
@@ -154,13 +159,39 @@ def build_model(recipe: Recipe, space: Any) -> Any:
 
     settings = {k: v for k, v in recipe.model.items() if k != "name"}
     settings = asdict(_validate(settings_of(recipe.model["name"]), settings, "model"))
-    with torch.random.fork_rng(), precision(recipe.dtype):
+    with torch.random.fork_rng(), precision(recipe.dtype), _bounded(recipe.model["name"]):
         seed_global(torch.device("cpu"), "initialise", recipe.seed)
         model = get(recipe.model["name"]).load()(space, **settings)
         if recipe.dtype != "float32":  # buffers that are made in one type whatever the default
             model.to(torch.get_default_dtype())
     model.chunk = recipe.chunk
     return model
+
+
+@contextmanager
+def _bounded(name: str) -> Iterator[None]:
+    """Stop at a model of more parts than anybody's, or of weights that fill the memory, while it is being made."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    parts, size, free, here = count(1), 0, free_memory(), get_ident()
+
+    def check(module: Any, part: str, weights: Any) -> None:
+        nonlocal size
+        if get_ident() != here:
+            return
+        PARTS.check(next(parts), f"the recipe of this {name}")
+        size += 0 if weights is None else weights.nbytes  # which are not touched before they are initialised
+        if free is not None and size > free:
+            raise PangenError(
+                f"the weights of this {name} alone need more than the {gibibytes(free)} that are free; take a smaller "
+                "model (--model...)."
+            )
+
+    handle = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def settings_of(name: str) -> type:

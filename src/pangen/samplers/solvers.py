@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pangen.capabilities import HasDenoiser
+from pangen.errors import PangenError
 from pangen.samplers.denoise import denoised, fresh, precise, refuse, start
 from pangen.samplers.noise import Spacing, spaced
 from pangen.samplers.ode import DormandPrince
@@ -125,7 +126,10 @@ class DPMSolver:
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 3 - self.noisy:
-            raise ValueError(f"no DPM-Solver++ of order {self.order}{' with noise' * self.noisy}")
+            raise PangenError(
+                f"there is no DPM-Solver++ of order {self.order}{' with noise' * self.noisy}; take one of 1 to "
+                f"{3 - self.noisy}."
+            )
 
     @property
     def evaluations(self) -> int:

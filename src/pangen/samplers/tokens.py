@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pangen.capabilities import HasNextToken
-from pangen.errors import PangenError
+from pangen.errors import NO_NUMBERS, PangenError
 from pangen.model import GenerativeModel
 from pangen.space import Space
 
@@ -19,10 +19,12 @@ from pangen.space import Space
 def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
     """The category `(...)` in which the uniform number `u` `(...)` falls; `logits` `(..., K)`.
 
-    A category of logit -inf is never chosen.
+    A category of logit -inf is never chosen. Raises `PangenError` where probabilities are no numbers.
     """
     cdf = logits.softmax(-1).cumsum(-1)
     top = cdf[..., -1]  # 1, but for rounding
+    if top.isnan().any():
+        raise PangenError(NO_NUMBERS)
     below_top = torch.minimum(u * top, torch.nextafter(top, torch.zeros_like(top)))
     return torch.searchsorted(cdf, below_top[..., None], right=True)[..., 0]
 

@@ -116,7 +116,8 @@ def mixture(target: Profile, kept: Sequence[Profile]) -> tuple[np.ndarray, float
 
 def snapshots(run: Path) -> list[int]:
     """The steps of which a run keeps snapshots, in order."""
-    return sorted(int(file.stem) for file in (run / SNAPSHOTS).glob("*.safetensors"))
+    found = (file.stem for file in (run / SNAPSHOTS).glob("*.safetensors"))
+    return sorted(int(name) for name in found if name.isdecimal())
 
 
 @dataclass(frozen=True)

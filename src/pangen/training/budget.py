@@ -32,8 +32,7 @@ def measure(
     They are spread over the whole training, whose phases may cost differently. The copy is thrown
     away: a run with `--budget` is the run with `--steps` of what was measured.
     """
-    settings, budget = recipe.training, recipe.training.budget
-    assert budget is not None
+    settings, budget = recipe.training, recipe.training.budget or 0.0
     began = time.perf_counter()
     state = start_state(recipe, codec, train, device)
     warm, tried, timed, spent = 3, 0, 0, 0.0

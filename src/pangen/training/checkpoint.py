@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from pangen.errors import PangenError
+from pangen.errors import PangenError, StorageError
 from pangen.files import read_tensors, write_tensors
-from pangen.run import BEFORE, CHECKPOINT, load_weights
+from pangen.folder import BEFORE, CHECKPOINT
+from pangen.run import load_weights
 from pangen.training.loop import Best, State
 
 
@@ -25,9 +27,18 @@ def save_checkpoint(run: Path, state: State) -> None:
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments.items() if v is not None}
     best = {"step": state.best.step, "score": state.best.score} if state.best.weights else None
-    facts = {"step": state.step, "seconds": state.seconds, "best": best}
+    facts = {
+        "step": state.step,
+        "seconds": state.seconds,
+        "saving": state.saving,
+        "best": best,
+        "measure": state.measure,
+    }
     if (run / CHECKPOINT).exists():
-        os.replace(run / CHECKPOINT, run / BEFORE)
+        try:
+            os.replace(run / CHECKPOINT, run / BEFORE)
+        except OSError as error:
+            raise StorageError(run / BEFORE, error) from None
     write_tensors(run / CHECKPOINT, tensors, facts | {"scores": state.scores, "watched": state.watched})
 
 
@@ -70,9 +81,19 @@ def _take(state: State, tensors: dict[str, Tensor], facts: dict[str, Any], path:
         for name, tensor in parts["optimizer"].items():
             owner, index, key = name.split("/")
             if owner == player:
-                moments.setdefault(int(index), {})[key] = tensor
+                parameter = optimizer.param_groups[0]["params"][int(index)]
+                moments.setdefault(int(index), {})[key] = _laid_out(tensor, parameter)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     state.step, state.seconds, state.watched = facts["step"], facts["seconds"], facts["watched"]
-    state.scores = [(step, score) for step, score in facts["scores"]]
+    state.scores, state.measure = (
+        [(step, score) for step, score in facts["scores"]],
+        facts.get("measure", "score"),
+    )
+    state.saving = facts.get("saving", 0.0)  # older ones did not say
     if facts["best"]:
         state.best = Best(facts["best"]["score"], facts["best"]["step"], parts["best"])
+
+
+def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
+    """In memory as the parameter is: a fused optimizer walks through both without a look at their strides."""
+    return torch.empty_like(parameter).copy_(moment) if moment.shape == parameter.shape else moment

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pangen.capabilities import HasClosedForm, HasCritic
+from pangen.capabilities import HasCritic
 from pangen.codecs import Codec
 from pangen.data.batches import Batches
 from pangen.data.dataset import Data
-from pangen.errors import DivergedError, PangenError
+from pangen.data.trouble import find_trouble
+from pangen.errors import DivergedError, PangenError, StorageError
 from pangen.files import alone, make_folder, write_json, write_tensors
+from pangen.folder import CARD, CODEC, WEIGHTS
+from pangen.memory import is_exhausted, is_lost
 from pangen.model import GenerativeModel
 from pangen.precision import precision
-from pangen.recipes.recipe import Recipe, build_model
+from pangen.recipes import Recipe, build_model, write_recipe
 from pangen.registry import get
 from pangen.rng import generator, seed_global
-from pangen.run import CARD, CODEC, RECIPE, WEIGHTS, Run, check_precision
+from pangen.run import Run, check_precision
 from pangen.space import Batch, Progress
 from pangen.threads import threads, useful_threads
 from pangen.training.alarm import collapse_warnings, held_out_warnings
@@ -32,6 +35,7 @@ from pangen.training.budget import measure
 from pangen.training.checkpoint import resume_state, save_checkpoint
 from pangen.training.convergence import falling_warnings, lag_warnings
 from pangen.training.diagnose import first_not_finite
+from pangen.training.footprint import batch_that_fits, check_footprint, ran_out
 from pangen.training.interrupt import stoppable
 from pangen.training.looks import Looks, drawn, looks_of, sample_alarms
 from pangen.training.loop import Best, State, start_state, train_step
@@ -41,6 +45,11 @@ from pangen.training.selection import Score, validation_score
 from pangen.training.teacher import teach
 
 CHECKPOINT_SECONDS = 30.0
+"""Between two checkpoints, at least."""
+CHECKPOINT_SHARE = 0.02
+"""Of a training's seconds, that checkpoints may take: what takes long to write is written more rarely."""
+RESUME = "the last checkpoint is kept: go on with --resume"
+"""What to do when the machine has failed."""
 LOOKING, SHORTEST = 0.1, 0.5
 """Share of a training's seconds, or seconds, that samples to look at may take."""
 
@@ -54,6 +63,7 @@ class Event:
     seconds: float
     numbers: dict[str, float]
     warnings: tuple[str, ...] = ()
+    """What has begun to go wrong; before the first step, what is wrong with the data."""
 
 
 Report = Callable[[Event], None]
@@ -73,7 +83,8 @@ def fit_recipe(
 
     With a `path` the run is a folder, usable at any moment: Ctrl-C ends the training and keeps
     what is best so far. Raises `PangenError` when a loss is not finite, naming the layer where that
-    began and keeping the last good weights as well.
+    began and keeping the last good weights as well; and when the disk or the device fails: then the folder
+    holds the last checkpoint, from which `resume` goes on.
     """
     device = torch.device(device)
     check_precision(recipe.dtype, device)
@@ -86,21 +97,31 @@ def fit_recipe(
             raise PangenError("training.snapshots are kept in the run's folder: name one with `out`.")
         model = build_model(recipe, codec.space).to(device)  # refuses what it must before anything is written
         teach(model, codec, recipe.dtype)  # and so does this
-        with alone(make_folder(path)) if path is not None else nullcontext():
-            if "closed_form" in get(recipe.model["name"]).capabilities:
-                return _fit_closed_form(recipe, data, codec, path, device)
-            train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
-            with threads(useful_threads(model, train[0])):
-                return _Training(recipe, data, codec, train, path, resume).run(report)
+        trouble = find_trouble(data).warnings
+        if trouble:
+            report(Event(0, recipe.training.steps, 0.0, {}, trouble))
+        if "closed_form" in get(recipe.model["name"]).capabilities:
+            with _only_one(path):
+                return _fit_closed_form(recipe, data, codec, path, device, trouble)
+        train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
+        check_footprint(model, train, recipe.training)
+        useful = useful_threads(model, train[0])
+        del model  # the training makes its own
+        with _only_one(path), threads(useful):
+            return _Training(recipe, data, codec, train, path, resume, trouble).run(report)
+
+
+def _only_one(path: Path | None) -> AbstractContextManager[None]:
+    """The one training in a folder, which is made."""
+    return nullcontext() if path is None else alone(make_folder(path))
 
 
 def _fit_closed_form(
-    recipe: Recipe, data: Data, codec: Codec, path: Path | None, device: torch.device
+    recipe: Recipe, data: Data, codec: Codec, path: Path | None, device: torch.device, trouble: Sequence[str]
 ) -> Run:
     began = time.perf_counter()
     seed_global(device, "fit", recipe.seed)
     model = build_model(recipe, codec.space)
-    assert isinstance(model, HasClosedForm)
     train, validation = (
         Batches(split, codec, 1, recipe.seed, "cpu").all() for split in (data.train, data.validation)
     )
@@ -110,7 +131,8 @@ def _fit_closed_form(
     recipe = replace(
         recipe, model={**recipe.model, **found}, training=replace(recipe.training, steps=1, budget=None)
     )
-    card = make_card(recipe, model, "complete", seconds=time.perf_counter() - began, steps=0, device=device)
+    seconds = time.perf_counter() - began
+    card = make_card(recipe, model, "complete", seconds=seconds, steps=0, device=device, trouble=trouble)
     run = Run(recipe, codec, model.to(device).eval(), card)
     return run.save(path) if path else run
 
@@ -119,21 +141,22 @@ class _Training:
     """One training by steps, from its first or from a checkpoint to its end."""
 
     def __init__(
-        self, recipe: Recipe, data: Data, codec: Codec, train: Batches, path: Path | None, resume: bool
-    ) -> None:
+        self, recipe: Recipe, data: Data, codec: Codec, train: Batches, path: Path | None, resume: bool,
+        trouble: Sequence[str],
+    ) -> None:  # fmt: skip
         self.codec, self.train, self.path, self.device = codec, train, path, torch.device(train.device)
-        self.data, self.measure = data, ""
+        self.data, self.trouble = data, trouble
         self.validation = Batches(data.validation, codec, recipe.training.batch, recipe.seed, self.device)
         if recipe.training.budget and not resume:
             settings = measure(recipe, codec, train, self.validation, self.device)
             recipe = replace(recipe, training=settings)
         self.recipe, self.settings = recipe, recipe.training
         self.state = self.start()
-        self.warnings, self.rise = [], 0.0
+        self.warnings: list[str] = []
         if resume and path:
             self.warnings = resume_state(path, self.state)
         if path:
-            write_json(path / RECIPE, recipe.to_json())  # with it alone a training can be resumed
+            write_recipe(path, recipe)  # with it alone a training can be resumed
             write_json(path / CODEC, codec.to_json())
         self.metrics = Metrics(path, self.state.step)
         self.looks: Looks | None = None
@@ -149,14 +172,31 @@ class _Training:
 
     def run(self, report: Report) -> Run:
         """Train, and keep what there is when it ends, however that is."""
+        try:
+            return self.to_the_end(report)
+        except StorageError as error:
+            remedy = error.remedy or "make that place writable"
+            raise PangenError(f"{error.why}, at step {self.state.step}; {remedy}, and {RESUME}.") from None
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            why = str(error).splitlines()[0].rstrip(".")
+            raise PangenError(
+                f"the device {self.device} was lost at step {self.state.step} ({why}); {RESUME}."
+            ) from None
+
+    def to_the_end(self, report: Report) -> Run:
         state, settings, self.report = self.state, self.settings, report
         self.began, self.saved = time.perf_counter() - state.seconds, time.perf_counter()
+        self.cost = 0.0
         failure = None
         try:
             with stoppable() as stop:
                 while not self.ended and not stop.is_set():
                     numbers = self.step()
                     report(Event(state.step, settings.steps, state.seconds, numbers))
+        except StorageError:  # what is there is whole, and nothing can be added to it
+            raise
         except PangenError as error:
             failure = error
         if failure is None and not state.best.weights:
@@ -178,22 +218,34 @@ class _Training:
         state = self.state
         try:
             numbers = train_step(state, self.batch(), self.settings)
+        except (MemoryError, RuntimeError) as error:
+            if not is_exhausted(error):
+                raise
+            numbers = None
         except DivergedError as error:
             where = first_not_finite(state.model, self.batch(), Progress(state.step, self.settings.steps))
             kept = "last good weights are kept" if state.best.weights else "weights of the start are kept"
             raise PangenError(
                 f"{error}{where and f', first {where}'}; the {kept}: lower training.lr or training.clip."
             ) from None
+        if numbers is None:  # here, where what the step held is free again
+            raise self.ran_out()
         state.seconds = time.perf_counter() - self.began
         if self.path and state.step in self.moments:
             save_snapshot(self.path, state.powers, state.model, state.step)
         if state.step in self.checks:
             numbers |= self.validate()
-            if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
-                self.save("running")
-                self.saved = time.perf_counter()
+        if time.perf_counter() - self.saved > max(CHECKPOINT_SECONDS, self.cost / CHECKPOINT_SHARE):
+            self.save("running")
         self.metrics.write(state.step, self.settings.steps, state.seconds, numbers)
         return numbers
+
+    def ran_out(self) -> PangenError:
+        """The error for memory that did not suffice, with the batch that does."""
+        for optimizer in self.state.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        fits = batch_that_fits(self.state.model, self.batch(), Progress(self.state.step, self.settings.steps))
+        return ran_out(self.state.step, self.train.size // self.settings.accumulate, fits)
 
     def batch(self) -> Batch:
         """That of the present step, and its noise."""
@@ -208,7 +260,7 @@ class _Training:
     def validate(self) -> dict[str, float]:
         """Score the validation split, and keep the weights if none before were better."""
         state, score = self.state, self.score(self.state.judged)
-        self.rise, self.measure = score.value - state.best.score, score.name
+        state.measure = score.name
         least = min((value for _, value in state.scores if math.isfinite(value)), default=math.inf)
         state.scores.append((state.step, score.value))
         if math.isfinite(score.value) and score.value - score.resolution < least:
@@ -239,6 +291,11 @@ class _Training:
         done = self.state.step == self.settings.steps
         return done or satisfied(self.state.watched, self.settings.patience)
 
+    @property
+    def rise(self) -> float:
+        """By how much the last validation was worse than the best."""
+        return self.state.scores[-1][1] - self.state.best.score if self.state.best.weights else 0.0
+
     def look_for_trouble(self, model: GenerativeModel) -> None:
         """Look at likelihoods, codes, samples and the course of the scores, at the end."""
         state, examples = self.state, self.settings.validation_examples
@@ -249,10 +306,10 @@ class _Training:
             *self.sample_warnings(model),
         ]
         if self.ended and model.selection != "samples":
-            self.warnings += falling_warnings(state.scores, self.measure)
+            self.warnings += falling_warnings(state.scores, state.measure)
             if state.average is not None:
                 self.warnings += lag_warnings(
-                    state.scores, lambda: self.score(state.model).value, self.measure
+                    state.scores, lambda: self.score(state.model).value, state.measure
                 )
         if self.warnings:
             step, total = self.state.step, self.settings.steps
@@ -281,13 +338,17 @@ class _Training:
         """Write weights, checkpoint and card, where the run has a folder."""
         if self.path is None:
             return
+        began = time.perf_counter()
         write_tensors(self.path / WEIGHTS, self.state.best.weights or self.state.judged.state_dict())
         save_checkpoint(self.path, self.state)
+        self.saved = time.perf_counter()
+        self.cost = self.saved - began
+        self.state.saving += self.cost
         write_json(self.path / CARD, self.card(outcome))
 
     def card(self, outcome: str) -> dict[str, Any]:
         state = self.state
         return make_card(
             self.recipe, state.judged, outcome, seconds=state.seconds, steps=state.step, device=self.device,
-            best=state.best, warnings=self.warnings, looks=self.looks
+            best=state.best, warnings=self.warnings, looks=self.looks, trouble=self.trouble, saving=state.saving
         )  # fmt: skip

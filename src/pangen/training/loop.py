@@ -46,9 +46,13 @@ class State:
     """The averages that snapshots are taken of, where the recipe asks for some."""
     step: int = 0
     seconds: float = 0.0
+    saving: float = 0.0
+    """Of these, what checkpoints took."""
     best: Best = field(default_factory=Best)
     scores: list[tuple[int, float]] = field(default_factory=list)
     """The step and the score of each validation."""
+    measure: str = ""
+    """What the scores are."""
     watched: list[dict[str, float]] = field(default_factory=list)
     """What each validation saw of players who learn from each other."""
 

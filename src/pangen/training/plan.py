@@ -10,9 +10,10 @@ from pangen.codecs import choose_codec
 from pangen.data.dataset import Data
 from pangen.errors import PangenError
 from pangen.files import read_object
-from pangen.recipes import Recipe, default_recipe
+from pangen.folder import CARD, RECIPE
+from pangen.recipes import Recipe, default_recipe, read_recipe
 from pangen.registry import get
-from pangen.run import CARD, RECIPE, Run, pick_device
+from pangen.run import Run, pick_device
 from pangen.training.fit import Report, fit_recipe
 
 
@@ -70,7 +71,7 @@ def _is_taken(path: Path) -> bool:
 def _recipe_to_resume(path: Path | None, model: str, data: Data) -> Recipe:
     if path is None or not (path / RECIPE).exists():
         raise PangenError(f"there is no run to resume in {path}; leave out --resume to start one.")
-    recipe = Recipe.from_json(read_object(path / RECIPE))
+    recipe = read_recipe(path)
     if recipe.model["name"] != model:
         raise PangenError(f"{path} holds a {recipe.model['name']}, not a {model}; choose another -o.")
     if recipe.data.fingerprint != data.fingerprint:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 import pangen
-from pangen.files import write_text
+from pangen.files import append_line, write_text
+from pangen.folder import METRICS
 from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Recipe
 from pangen.registry import get
-from pangen.run import METRICS
 from pangen.training.loop import Best
 
 
@@ -29,17 +29,19 @@ class Metrics:
         """Those of a training that stands at `step`; rows of steps beyond, lost with their process, are taken back."""
         self._file = path / METRICS if path else None
         if self._file:
-            rows = self._file.read_text().splitlines(keepends=True) if self._file.exists() else []
+            text = self._file.read_text(errors="replace") if self._file.exists() else ""
+            rows = text.splitlines(keepends=True)
             write_text(self._file, "".join(row for row in rows if _step(row) <= step))
 
     def write(self, step: int, total: int, seconds: float, numbers: dict[str, Any]) -> None:
-        chosen = step % max(total // 200, 1) == 0 or any(
-            k.startswith(("validation", "warn")) for k in numbers
-        )
-        if self._file and chosen:
+        if self._file and is_kept(step, total, numbers):
             row = {"step": step, "seconds": round(seconds, 3), **numbers}
-            with open(self._file, "a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_line(self._file, json.dumps(row))
+
+
+def is_kept(step: int, total: int, numbers: Mapping[str, Any]) -> bool:
+    """Whether the numbers of a step are among those that are written down."""
+    return step % max(total // 200, 1) == 0 or any(k.startswith(("validation", "warn")) for k in numbers)
 
 
 def _step(row: str) -> float:
@@ -61,6 +63,8 @@ def make_card(
     best: Best | None = None,
     warnings: Sequence[str] = (),
     looks: dict[str, Any] | None = None,
+    trouble: Sequence[str] = (),
+    saving: float = 0.0,
 ) -> dict[str, Any]:
     """What happened to a run, and what it ran on."""
     entry = get(recipe.model["name"])
@@ -73,7 +77,9 @@ def make_card(
         "steps": steps,
         "total_steps": recipe.training.steps if best else 0,
         "seconds": round(seconds, 3),
+        "checkpoint_seconds": round(saving, 3),
         "best": {"step": best.step, "score": best.score} if best and best.weights else None,
+        "trouble": list(trouble),
         "warnings": list(warnings),
         "looks": looks,
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -14,6 +14,7 @@ from pangen.data.known_truth.markov import MarkovText
 from pangen.data.known_truth.plane import Checkerboard, GaussianMixture, Moons
 from pangen.data.known_truth.series import AR2, ARMA
 from pangen.data.known_truth.sound import Tones
+from pangen.data.known_truth.tables import Network
 
 KNOWN_TRUTH: dict[str, Callable[[], Law]] = {
     "moons": Moons,
@@ -31,6 +32,8 @@ KNOWN_TRUTH: dict[str, Callable[[], Law]] = {
     "arma": ARMA,
     "tones": Tones.three_pitches,
     "coloured-noise": Tones.silence,
+    "orchard": Network.orchard,
+    "survey": Network.survey,
 }
 """The law behind each name."""
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pangen.data.dataset import Data, Modality, Split
+from pangen.data.dataset import Column, Data, Modality, Split
 from pangen.rng import generator
 
 
@@ -20,6 +20,7 @@ class Law(ABC):
     alphabet: ClassVar[str | None] = None
     window: ClassVar[int] = 0
     rate: ClassVar[int] = 0
+    table: tuple[Column, ...] = ()
     sizes: ClassVar[tuple[int, int, int]] = (50_000, 10_000, 10_000)
     """Examples to train on, to validate and to test."""
     modes: int = 1
@@ -61,6 +62,7 @@ class Law(ABC):
             self.modality,
             **parts,
             levels=self.levels,
+            table=self.table,
             truth=self,
             alphabet=self.alphabet,
             window=self.window,

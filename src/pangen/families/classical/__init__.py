@@ -9,7 +9,7 @@ MODELS = (
         "pangen.families.classical.independent:Independent",
         "a histogram for each dimension; with labels it is naive Bayes",
         "Maron 1961",
-        ("binary", "levels", "standardise"),
+        ("binary", "levels", "standardise", "cells"),
         "exact",
         capabilities=("log_prob", "marginal", "closed_form"),
         conditional=True,

@@ -70,7 +70,7 @@ MODELS = (
         "pangen.families.diffusion.masked_diffusion:MaskedDiffusion",
         "discrete diffusion: tokens masked one by one, and predicted from those that are not",
         "Austin et al. 2021; Sahoo et al. 2024; Shi et al. 2024",
-        ("characters", "bytes", "bpe", "words", "levels"),
+        ("characters", "bytes", "bpe", "words", "levels", "cells"),
         "lower bound",
         "",
         ("log_prob", "masked"),

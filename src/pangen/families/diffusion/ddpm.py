@@ -17,7 +17,7 @@ from pangen.families.diffusion.last_step import log_last
 from pangen.families.diffusion.weighted import Weighted
 from pangen.networks.preconditioning import predict_eps, predict_v, predict_x0
 from pangen.networks.roles import Architecture, Backbone
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Rounding
 from pangen.samplers.noise import cosine, linear, posterior, sigmoid, spaced
 from pangen.settings import Count, Natural, Share
 from pangen.space import LogProb, Space
@@ -36,7 +36,7 @@ class DDPM(Weighted):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training.
+        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
         target: what the network predicts: the noise, the example, or v (Salimans and Ho 2022).
         schedule: how noise levels are distributed in training.
         chain: noise levels of the chain that is sampled and bounded.
@@ -53,7 +53,7 @@ class DDPM(Weighted):
         network: Backbone = "auto",
         patch: Natural = 0,
         depth: Natural = 0,
-        precision: Precision = "full",
+        precision: Rounding = "auto",
         target: Literal["eps", "x0", "v"] = "v",
         schedule: Literal["linear", "cosine", "sigmoid"] = "cosine",
         chain: Count = 50,
@@ -76,16 +76,25 @@ class DDPM(Weighted):
         def noisy(sigma: Tensor) -> Tensor:
             return x + sigma * torch.randn(x.shape, generator=generator, device=x.device)
 
-        levels = spaced(self.chain, self.sigma_min, self.sigma_max).to(x.dtype).to(x.device)
+        levels = self.rungs(self.chain).to(x.dtype).to(x.device)
         bound = [-x.square() / (2 * levels[0] ** 2)]  # -L_T: q(x_T given x0) against N(0, sigma_T^2)
         for sigma, lower in pairwise(levels):  # -L_t: Gaussians of different mean and variance
             estimate = self.denoise(noisy(sigma), sigma.expand(len(x)), y)
             variance = posterior(x, x, sigma, lower)[1]
             weight = (1 - (lower / sigma) ** 2) ** 2
-            ratio = 1 + weight * self.error(sigma) / variance
+            ratio = self.widening(sigma, lower)
             excess = weight * (x - estimate).square() / variance
             bound.append(-0.5 * (ratio.log() + (1 + excess) / ratio - 1))
         sigma = levels[-1]
         estimate = self.denoise(noisy(sigma), sigma.expand(len(x)), y)
         bound.append(log_last(self.space, x, estimate, self.error(sigma).sqrt()))  # -L_0
         return LogProb(sum(term.flatten(1).sum(1) for term in bound), "lower bound")
+
+    def rungs(self, steps: int) -> Tensor:
+        """Noise levels `(steps,)` of a chain, that fall."""
+        return spaced(steps, self.sigma_min, self.sigma_max)
+
+    def widening(self, sigma: Tensor, lower: Tensor) -> Tensor:
+        """Of a step's variance by what the estimate errs (Bao et al. 2022): times `(*shape)`."""
+        kept = (lower / sigma) ** 2
+        return 1 + (1 - kept) * self.error(sigma) / lower**2

@@ -18,7 +18,7 @@ from pangen.families.diffusion.denoising import Denoising
 from pangen.model import GenerativeModel
 from pangen.networks.preconditioning import predict_flow
 from pangen.networks.roles import Architecture, Backbone
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Rounding
 from pangen.samplers.coupling import Coupling, independent, optimal, reflow, untaught
 from pangen.samplers.noise import Schedule, log_normal, straight
 from pangen.samplers.solvers import DPMSolver
@@ -39,7 +39,7 @@ class FlowMatching(Continuous):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training.
+        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
         time: how t is distributed in training: uniform or logit-normal.
         coupling: of noise and examples in training: independent; optimal for straighter paths; or reflow, of noise
             and where a teacher takes it, for the straightest.
@@ -60,7 +60,7 @@ class FlowMatching(Continuous):
         network: Backbone = "auto",
         patch: Natural = 0,
         depth: Natural = 0,
-        precision: Precision = "full",
+        precision: Rounding = "auto",
         time: Literal["uniform", "logit-normal"] = "uniform",
         coupling: Literal["independent", "optimal", "reflow"] = "independent",
         teacher: str = "",

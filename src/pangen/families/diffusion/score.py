@@ -15,7 +15,7 @@ from torch import Tensor
 from pangen.families.diffusion.continuous import Continuous
 from pangen.networks.preconditioning import column, predict_v
 from pangen.networks.roles import Architecture, Backbone
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Rounding
 from pangen.samplers.noise import Schedule, geometric, linear, linear_sub
 from pangen.settings import Count, Natural, Share
 from pangen.space import Space
@@ -33,7 +33,7 @@ class Score(Continuous):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training.
+        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
         sde: the process, which decides how noise levels are distributed: ve, vp or subvp.
         steps: noise levels of a sample, each but the last with a step of the predictor and one of the corrector.
         exact: dimensions up to which a likelihood's trace is computed, not estimated.
@@ -50,7 +50,7 @@ class Score(Continuous):
         network: Backbone = "auto",
         patch: Natural = 0,
         depth: Natural = 0,
-        precision: Precision = "full",
+        precision: Rounding = "auto",
         sde: Literal["ve", "vp", "subvp"] = "vp",
         steps: Count = 100,
         exact: Natural = 8,

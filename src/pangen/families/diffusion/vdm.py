@@ -18,7 +18,7 @@ from pangen.families.diffusion.last_step import log_last
 from pangen.networks.monotone import Monotone
 from pangen.networks.preconditioning import column, predict_v
 from pangen.networks.roles import Architecture, Backbone
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Rounding
 from pangen.samplers.noise import geometric
 from pangen.settings import Count, Natural, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -44,7 +44,7 @@ class VDM(Denoising):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training.
+        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
         chain: steps T of the chain that is bounded; 0: infinitely many, for which training is.
         draws: of the time for the bound of an example, where there are infinitely many.
         steps: noise levels of a sample.
@@ -61,7 +61,7 @@ class VDM(Denoising):
         network: Backbone = "auto",
         patch: Natural = 0,
         depth: Natural = 0,
-        precision: Precision = "full",
+        precision: Rounding = "auto",
         chain: Natural = 0,
         draws: Count = 50,
         steps: Count = 50,
@@ -134,8 +134,7 @@ class VDM(Denoising):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Noise levels `(n,)`, and what a squared error of the estimate there weighs in the bound."""
         if self.chain:  # Eq. 13: half the difference of the signal-to-noise ratios of a step
-            sigmas = self.schedule(torch.linspace(0, 1, self.chain + 1, device=low.device), low, high)
-            for lower, sigma in pairwise(sigmas):
+            for sigma, lower in pairwise(self.rungs(self.chain)):
                 yield sigma.expand(n), ((lower**-2 - sigma**-2) / 2).expand(n)
         else:
             for draw in range(self.draws):
@@ -143,3 +142,12 @@ class VDM(Denoising):
                 s, slope = self.schedule.way((draw + u) / self.draws)
                 sigma = geometric(s, low, high)
                 yield sigma, (high / low).log() * slope / sigma**2 / self.draws
+
+    def rungs(self, steps: int) -> Tensor:
+        """Noise levels `(steps + 1,)` of a chain, that fall."""
+        low, high = self.low * self.net.scale, self.high * self.net.scale
+        return self.schedule(torch.linspace(1, 0, steps + 1, device=low.device), low, high)
+
+    def widening(self, sigma: Tensor, lower: Tensor) -> Tensor:
+        """A step has the variance that it would have if it knew x."""
+        return torch.ones_like(sigma)

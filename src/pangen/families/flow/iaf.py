@@ -19,7 +19,7 @@ class IAF(FlowModel):
 
     MAF the other way round: a sample takes one pass, and so does its density. Data of which the
     noise is not known, as in training, takes one step after the other for each dimension: against MAF of the
-    same size a training step costs more the more dimensions there are (`benchmarks/flow_speed.py`).
+    same size a training step costs more the more dimensions there are (`benchmarks/results/flow_speed.jsonl`).
 
     Args:
         width: units of a network's hidden layers.

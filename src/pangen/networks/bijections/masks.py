@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import cycle
 
@@ -30,7 +31,7 @@ def _every_other(index: Tensor, parity: int, shape: tuple[int, ...]) -> Tensor:
     return ((index + parity) % 2).float().expand(shape)
 
 
-def mask_pairs(shape: tuple[int, ...], n: int) -> list[tuple[Tensor, Tensor]]:
+def mask_pairs(shape: tuple[int, ...], n: int) -> Iterator[tuple[Tensor, Tensor]]:
     """n complementary pairs of masks, each cutting the dimensions another way.
 
     An image of any size: checkerboard, rows, columns. (The last two are channels of a squeezed
@@ -39,4 +40,4 @@ def mask_pairs(shape: tuple[int, ...], n: int) -> list[tuple[Tensor, Tensor]]:
     cuts = [checkerboard, halves]
     if len(shape) == 3:
         cuts = [checkerboard, partial(stripes, axis=1), partial(stripes, axis=2)]
-    return [(cut(shape, 0), cut(shape, 1)) for _, cut in zip(range(n), cycle(cuts), strict=False)]
+    return ((cut(shape, 0), cut(shape, 1)) for _, cut in zip(range(n), cycle(cuts), strict=False))

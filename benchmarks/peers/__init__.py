@@ -1,0 +1,1 @@
+"""Peers that Pangen is timed beside, a file for each kind of model; `benchmarks/peers.py` runs them."""
