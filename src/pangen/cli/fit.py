@@ -146,9 +146,12 @@ def check_resume(out: Path, asked: Mapping[str, Any]) -> None:
     """A resumed run keeps its recipe: what is given again, where it is not None, must be the same."""
     if not (out / "recipe.json").exists():
         return  # `api.fit` says that there is nothing to resume
+    from pangen.recipes import read_recipe
+
+    exactly = "closed_form" in get(read_recipe(out).model["name"]).capabilities
     recorded = read_json(out / "recipe.json")
     for path, value in asked.items():
-        if value is None:
+        if value is None or (exactly and path.startswith("training.")):  # which is not by steps
             continue
         found: Any = recorded
         for part in path.split("."):

@@ -66,8 +66,8 @@ def choose_codec(
     `conditional`: whether the model is given the labels; None: when it can take them and there
     are some. `name` asks for one codec by name, and `settings` are for it.
     """
-    if name is not None and name not in CODECS:
-        raise unknown("codec", name, CODECS)
+    if name is not None and name not in list(CODECS):  # of a damaged recipe it may be anything
+        raise unknown("codec", str(name), CODECS)
     for candidate in _candidates(entry, data):
         if name in (None, candidate):
             told = _settings(CODECS[candidate], settings or {})

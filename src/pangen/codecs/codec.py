@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hint
 import torch
 from torch import Tensor
 
+from pangen.errors import PangenError
 from pangen.space import Space, class_space
 
 if TYPE_CHECKING:
@@ -144,3 +145,9 @@ class Codec(ABC):
             "name": self.name,
             **{k: v.to_json() if isinstance(v, Codec) else v for k, v in values.items()},
         }
+
+
+def alike(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise where there is not a deviation for each mean, as in damaged files."""
+    if len(mean) != len(std):
+        raise PangenError(f"{len(mean)} means and {len(std)} deviations are recorded: the run is damaged.")

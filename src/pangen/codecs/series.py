@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from pangen.codecs.codec import Codec, Encoded
+from pangen.codecs.codec import Codec, Encoded, alike
 from pangen.space import Space
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class Columns(Windows):
     shows: ClassVar = frozenset({"series", "real"})
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        alike(self.mean, self.std)
 
     @classmethod
     def fit(cls, data: Data, **settings: Any) -> Self:

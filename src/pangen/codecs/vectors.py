@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from pangen.codecs.codec import Codec, Encoded
+from pangen.codecs.codec import Codec, Encoded, alike
 from pangen.space import Space
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ class Standardise(Codec):
     shows: ClassVar = frozenset({"vector", "real"})
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        alike(self.mean, self.std)
 
     @classmethod
     def applies(cls, data: Data) -> bool:

@@ -20,6 +20,7 @@ from pangen.limits import PARTS
 from pangen.memory import free_memory, gibibytes
 from pangen.precision import Precision, precision
 from pangen.registry import Entry, get
+from pangen.settings import MOST
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -117,8 +118,8 @@ class Recipe:
     """Of weights, data and noise, in training and after: float64 is slower, and exact to more digits."""
 
     def __post_init__(self) -> None:
-        if self.chunk < 1:
-            raise PangenError(f"chunk = {self.chunk} is out of range: it is at least 1.")
+        if not 1 <= self.chunk <= MOST:
+            raise PangenError(f"chunk = {self.chunk} is out of range: it is from 1 to {MOST}.")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from pangen.errors import PangenError, StorageError
 from pangen.files import read_tensors, write_tensors
 from pangen.folder import BEFORE, CHECKPOINT
 from pangen.run import load_weights
+from pangen.settings import Natural
 from pangen.training.loop import Best, State
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint says beside its tensors; what older ones did not say has a default."""
+
+    step: Natural
+    seconds: float
+    best: dict[str, float] | None
+    scores: list[tuple[int, float]]
+    watched: list[dict[str, float]]
+    saving: float = 0.0
+    measure: str = "score"
 
 
 def save_checkpoint(run: Path, state: State) -> None:
@@ -27,19 +43,13 @@ def save_checkpoint(run: Path, state: State) -> None:
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments.items() if v is not None}
     best = {"step": state.best.step, "score": state.best.score} if state.best.weights else None
-    facts = {
-        "step": state.step,
-        "seconds": state.seconds,
-        "saving": state.saving,
-        "best": best,
-        "measure": state.measure,
-    }
+    facts = Facts(state.step, state.seconds, best, state.scores, state.watched, state.saving, state.measure)
     if (run / CHECKPOINT).exists():
         try:
             os.replace(run / CHECKPOINT, run / BEFORE)
         except OSError as error:
             raise StorageError(run / BEFORE, error) from None
-    write_tensors(run / CHECKPOINT, tensors, facts | {"scores": state.scores, "watched": state.watched})
+    write_tensors(run / CHECKPOINT, tensors, asdict(facts))
 
 
 def resume_state(run: Path, state: State) -> list[str]:
@@ -60,12 +70,18 @@ def resume_state(run: Path, state: State) -> list[str]:
 def _fill(state: State, path: Path) -> None:
     tensors, facts = read_tensors(path)
     try:
-        _take(state, tensors, facts, path)
+        _take(state, tensors, TypeAdapter(Facts).validate_python(facts), path)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        raise PangenError(
+            f"{path} says of {what} what cannot be ({first['msg']}): the run is damaged."
+        ) from None
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise PangenError(f"{path} does not fit its recipe ({error!r}): the run is damaged.") from None
 
 
-def _take(state: State, tensors: dict[str, Tensor], facts: dict[str, Any], path: Path) -> None:
+def _take(state: State, tensors: dict[str, Tensor], facts: Facts, path: Path) -> None:
     parts: dict[str, dict] = {"model": {}, "average": {}, "power": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition("/")
@@ -84,14 +100,11 @@ def _take(state: State, tensors: dict[str, Tensor], facts: dict[str, Any], path:
                 parameter = optimizer.param_groups[0]["params"][int(index)]
                 moments.setdefault(int(index), {})[key] = _laid_out(tensor, parameter)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    state.step, state.seconds, state.watched = facts["step"], facts["seconds"], facts["watched"]
-    state.scores, state.measure = (
-        [(step, score) for step, score in facts["scores"]],
-        facts.get("measure", "score"),
-    )
-    state.saving = facts.get("saving", 0.0)  # older ones did not say
-    if facts["best"]:
-        state.best = Best(facts["best"]["score"], facts["best"]["step"], parts["best"])
+    state.step, state.seconds, state.saving = facts.step, facts.seconds, facts.saving
+    state.scores, state.watched, state.measure = facts.scores, facts.watched, facts.measure
+    if facts.best:
+        load_weights(copy.deepcopy(state.judged), parts["best"], path)  # refuses what does not fit
+        state.best = Best(facts.best["score"], int(facts.best["step"]), parts["best"])
 
 
 def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:

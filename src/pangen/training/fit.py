@@ -288,7 +288,7 @@ class _Training:
     @property
     def ended(self) -> bool:
         """Whether all steps are done, or no more are needed."""
-        done = self.state.step == self.settings.steps
+        done = self.state.step >= self.settings.steps
         return done or satisfied(self.state.watched, self.settings.patience)
 
     @property
