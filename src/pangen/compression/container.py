@@ -27,6 +27,7 @@ import numpy as np
 
 from pangen.errors import PangenError
 from pangen.limits import FACTS
+from pangen.memory import free_memory
 
 MAGIC = b"\x89PGN\r\n\x01\n"
 """A first byte that is no text, line ends that a transfer as text would change, and the version."""
@@ -139,19 +140,12 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 def check_size(path: Path, size: int, out: Path) -> None:
     """Raise where what comes out has no room."""
     place = next(p for p in (out, *out.resolve().parents) if p.exists())
-    free = min(shutil.disk_usage(place).free, free_memory())
+    disk, memory = shutil.disk_usage(place).free, free_memory()
+    free = disk if memory is None else min(disk, memory)
     if size > free // 2:
         raise PangenError(
             f"{path} claims to hold {size / 2**30:.1f} GiB, and there is room for {free / 2**31:.1f}; nothing was written."
         )
-
-
-def free_memory() -> int:
-    """Bytes; where the system does not say, as many as there could be."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 2**63
 
 
 def check_folder(out: Path) -> None:
