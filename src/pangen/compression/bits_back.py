@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -130,6 +130,45 @@ def first(normal: Normal, n: int) -> Normal:
     return Normal(normal.mean[:n], normal.log_scale[:n])
 
 
+class Stacked(NamedTuple):
+    """Examples on a stack: its words, and what `BitsBack` says of them."""
+
+    words: np.ndarray
+    initial: int
+    nats: float
+    groups: list[int]
+
+
+def stacked(
+    initial: int,
+    count: int,
+    put: Callable[[Stack, slice], tuple[Stack, float, float]],
+    *,
+    room: float,
+) -> Stacked:
+    """`count` examples, as many at once as the stack has bits for, on `initial` bytes or, where these run out, more.
+
+    `put` puts some examples on a stack, and says what they are worth in nats and how few bits there were in between;
+    `room` is how much more than the last ones the next may need.
+    """
+    if not count:
+        return Stacked(np.empty(0, np.uint32), initial, 0.0, [])
+    stack, at, n, total, groups = Stack(noise(initial), sealed=False), 0, 1, 0.0, []
+    while at < count:
+        trial, nats, least = put(stack.copy(), slice(at, at + n))
+        if least < SPARE:
+            if n == 1:
+                return stacked(2 * initial, count, put, room=room)
+            n //= 2
+            continue
+        spent = (stack.bits - least) / n
+        stack, total = trial, total + nats
+        groups.append(n)
+        at += n
+        n = max(min(int(stack.bits / (room * spent + 1)), ROWS, count - at), 1)
+    return Stacked(stack.words(), initial, total, groups)
+
+
 @dataclass
 class BitsBack:
     """Levels `(N, *shape)` of examples through a stack, whose first bits `initial` are arbitrary."""
@@ -150,36 +189,23 @@ class BitsBack:
 
     def write(self, raw: Tensor, labels: Tensor | None) -> np.ndarray:
         """The words of the stack; it grows with what is on it, so that little has to be there at the start."""
-        words = None if len(raw) else np.empty(0, np.uint32)
         if len(raw):
             told = (raw[:ROWS], None if labels is None else labels[:ROWS])
             self.fine = self._fine(*told)
             self.initial = self._needed(*(None if part is None else part[:1] for part in told))
-        while words is None:
-            words = self._written(raw, labels)
-            self.initial += 0 if words is not None else self.initial
-        return words
+        found = stacked(self.initial, len(raw), partial(self._stacked, raw, labels), room=1.25)
+        self.initial, self.nats, self.groups = found.initial, found.nats, found.groups
+        return found.words
 
-    def _written(self, raw: Tensor, labels: Tensor | None) -> np.ndarray | None:
-        """None where the stack ran empty."""
-        stack, at, n = Stack(noise(self.initial), sealed=False), 0, 1
-        self.nats, self.groups = 0.0, []
-        while at < len(raw):
-            trial = stack.copy()
-            y = None if labels is None else labels[at : at + n]
-            groups, px, nats = self._popped(trial, raw[at : at + n], y)
-            if trial.bits < SPARE:
-                if n == 1:
-                    return None
-                n //= 2
-                continue
-            spent = (stack.bits - trial.bits) / n
-            self._pushed(trial, raw[at : at + n], groups, px, y)
-            self.nats, stack = self.nats + nats, trial
-            self.groups.append(n)
-            at += n
-            n = max(min(int(stack.bits / (1.25 * spent + 1)), ROWS, len(raw) - at), 1)
-        return stack.words()
+    def _stacked(
+        self, raw: Tensor, labels: Tensor | None, stack: Stack, some: slice
+    ) -> tuple[Stack, float, float]:
+        y = None if labels is None else labels[some]
+        groups, px, nats = self._popped(stack, raw[some], y)
+        least = stack.bits
+        if least >= SPARE:
+            self._pushed(stack, raw[some], groups, px, y)
+        return stack, nats, least
 
     def read(self, words: np.ndarray) -> Tensor:
         """The examples, the last first."""

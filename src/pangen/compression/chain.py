@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pangen.compression.bits_back import ROWS, SPARE, noise
+from pangen.compression.bits_back import ROWS, SPARE, noise, stacked
 from pangen.compression.coder import Stack, table
 from pangen.compression.tape import Tape
 from pangen.run import Run
@@ -53,30 +54,16 @@ class Chain:
 
     def write(self, raw: Tensor, labels: Tensor | None) -> np.ndarray:
         """The words of the stack; it grows with what is on it, so that little has to be there at the start."""
-        words = None if len(raw) else np.empty(0, np.uint32)
         self.initial = self._needed(raw, labels) if len(raw) else 0
-        while words is None:
-            words = self._written(raw, labels)
-            self.initial += 0 if words is not None else self.initial
-        return words
+        found = stacked(self.initial, len(raw), partial(self._stacked, raw, labels), room=1.1)
+        self.initial, self.nats, self.groups = found.initial, found.nats, found.groups
+        return found.words
 
-    def _written(self, raw: Tensor, labels: Tensor | None) -> np.ndarray | None:
-        """None where the stack ran empty."""
-        stack, at, n = Stack(noise(self.initial), sealed=False), 0, 1
-        self.nats, self.groups = 0.0, []
-        while at < len(raw):
-            tape, nats = self._taped(stack.copy(), raw, labels, slice(at, at + n))
-            if tape.least < SPARE:
-                if n == 1:
-                    return None
-                n //= 2
-                continue
-            spent = (stack.bits - tape.least) / n
-            stack, self.nats = tape.stack, self.nats + nats
-            self.groups.append(n)
-            at += n
-            n = max(min(int(stack.bits / (1.1 * spent + 1)), ROWS, len(raw) - at), 1)
-        return stack.words()
+    def _stacked(
+        self, raw: Tensor, labels: Tensor | None, stack: Stack, some: slice
+    ) -> tuple[Stack, float, float]:
+        tape, nats = self._taped(stack, raw, labels, some)
+        return tape.stack, nats, tape.least
 
     def _needed(self, raw: Tensor, labels: Tensor | None) -> int:
         """Bytes that the first example asks for."""
