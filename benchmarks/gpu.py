@@ -29,6 +29,7 @@ from peers.pair import BOTH, FULL, parameters
 from peers.turns import compare, finished
 from torch.utils.flop_counter import FlopCounterMode
 
+from pangen.data.batches import Piece
 from pangen.families.autoregressive.gpt import GPT
 from pangen.families.diffusion.ddpm import DDPM
 from pangen.families.diffusion.flow_matching import FlowMatching
@@ -180,7 +181,7 @@ def steps(
     """Seconds of a training step, in each tenth of the time."""
     settings = settings or Training(lr=1e-4, steps=10**6)
     state = State.start(model.train(), settings)
-    return timed(lambda: train_step(state, batch, settings), args.seconds, WARM)
+    return timed(lambda: train_step(state, [Piece(batch)], settings), args.seconds, WARM)
 
 
 def timed(work: Callable[[], object], seconds: float, warm: int) -> list[float]:

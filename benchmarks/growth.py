@@ -30,7 +30,7 @@ from readme import ROOT, between
 from torch import Tensor
 
 from pangen.codecs import choose_codec
-from pangen.data.batches import Batches
+from pangen.data.batches import Batches, Piece
 from pangen.data.given import as_data
 from pangen.model import GenerativeModel
 from pangen.recipes import Training
@@ -174,7 +174,7 @@ def point(line: Line, size: int, seconds: float) -> dict[str, Any]:
     return {
         "x": x,
         "kept": kept(model, batch),
-        "seconds": least(lambda: train_step(state, batch, settings), seconds),
+        "seconds": least(lambda: train_step(state, [Piece(batch)], settings), seconds),
     }
 
 
@@ -185,7 +185,7 @@ def of_data(line: Line, size: int, seconds: float) -> dict[str, Any]:
     codec = choose_codec(get(line.model), data)
     train = Batches(data.train, codec, line.batch, 0, "cpu")
     state, settings = State.start(model, Training(steps=10**6)), Training(steps=10**6)
-    work = lambda: train_step(state, train[state.step], settings)  # noqa: E731
+    work = lambda: train_step(state, train.pieces(state.step, 1), settings)  # noqa: E731
     return {"x": size, "seconds": least(work, seconds)}
 
 

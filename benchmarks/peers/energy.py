@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from pangen.data.batches import Piece
 from pangen.families.energy.rbm import RBM
 from pangen.model import last
 from pangen.recipes import Training
@@ -50,7 +51,7 @@ def ours(precision: str) -> Side:
 
     def epoch() -> None:
         for part in x.split(BATCH):
-            train_step(state, Batch(part), settings)
+            train_step(state, [Piece(Batch(part))], settings)
 
     return Side(epoch, parameters(model), lambda: reconstruction(x.flatten(1), model.W, model.b, model.c))
 

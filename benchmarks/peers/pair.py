@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
+from pangen.data.batches import Piece
 from pangen.model import GenerativeModel
 from pangen.recipes import Training
 from pangen.space import Batch
@@ -89,6 +90,6 @@ def trained(model: GenerativeModel, batches: list[Batch], settings: Training) ->
     state = State.start(model.train(), settings)
 
     def step() -> float:
-        return next(iter(train_step(state, batches[state.step % len(batches)], settings).values()))
+        return next(iter(train_step(state, [Piece(batches[state.step % len(batches)])], settings).values()))
 
     return Side(step, sum(p.numel() for own in model.players().values() for p in own))

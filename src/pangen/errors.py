@@ -24,6 +24,10 @@ class DivergedError(PangenError):
     """A training that has lost its way, before that could reach the weights; says at which step."""
 
 
+class LostError(PangenError):
+    """A process that works with this one has ended; says which heard it."""
+
+
 class StorageError(PangenError):
     """A file that could not be written; what its place held before is as it was."""
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from pangen.rng import chunks
+from pangen import parallel
+from pangen.rng import Chunk, chunks
 from pangen.space import Batch, Loss, Progress, Space
 
 
@@ -33,6 +34,9 @@ class GenerativeModel(nn.Module):
 
     paces: Mapping[str, float] = MappingProxyType({})
     """Each player's learning rate over `training.lr`; 1 of those that are not named."""
+
+    running: ClassVar[tuple[str, ...]] = ()
+    """Buffers that are running means of what training sees, here as in any module: several processes average them."""
 
     teacher: str = ""
     """Folder of a run to learn from, which the recipe names; only training needs it. Empty: none."""
@@ -105,14 +109,18 @@ class GenerativeModel(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            parts = []
-            for start, stop, generator in chunks(n, self.chunk, self.device, "sample", seed):
-                condition = self.space.filled(None if y is None else y[start:stop], self.chunk, self.device)
-                states = self.trajectory(self.chunk, condition, generator=generator, **how)
-                parts.append(last(states)[: stop - start])
-            return torch.cat(parts) if parts else torch.empty(0, *self.space.shape)
+            drawn = parallel.spread(
+                chunks(n, self.chunk, self.device, "sample", seed), lambda chunk: self._drawn(chunk, y, how)
+            )
+            return torch.cat(drawn).to(self.device) if drawn else torch.empty(0, *self.space.shape)
         finally:
             self.train(was_training)
+
+    def _drawn(self, chunk: Chunk, y: Tensor | None, how: Mapping[str, Any]) -> Tensor:
+        given = None if y is None else y[chunk.start : chunk.stop]
+        condition = self.space.filled(given, self.chunk, self.device)
+        states = self.trajectory(self.chunk, condition, generator=chunk.generator, **how)
+        return last(states)[: chunk.stop - chunk.start]
 
 
 def last(states: Iterator[Tensor]) -> Tensor:

@@ -41,6 +41,31 @@ def seed_global(device: torch.device, *keys: int | str) -> None:
         getattr(torch, device.type).manual_seed(seed)
 
 
+class Stream:
+    """The global generators as one of several who take turns draws from them: inside `with` they are its own."""
+
+    def __init__(self, device: torch.device | str) -> None:
+        """As they stand now."""
+        import torch
+
+        self._kind = torch.device(device).type
+        self.__exit__()
+
+    def __enter__(self) -> None:
+        import torch
+
+        torch.set_rng_state(self._state)
+        if self._kind != "cpu":
+            getattr(torch, self._kind).set_rng_state(self._other)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        self._state = torch.get_rng_state()
+        if self._kind != "cpu":
+            self._other = getattr(torch, self._kind).get_rng_state()
+
+
 class Chunk(NamedTuple):
     """Examples `start` to `stop`, and the generator that belongs to them alone."""
 

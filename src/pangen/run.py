@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pangen import rng
+from pangen import parallel, rng
 from pangen.capabilities import HasClassifier, HasFeatures, HasLatent, HasLogProb, HasMarginal, HasPartition
 from pangen.codecs import Codec, codec_from_json
 from pangen.errors import NO_NUMBERS, PangenError, unknown
@@ -207,12 +207,13 @@ class Run:
 
     def _of_each(self, what: Callable[[Tensor], Tensor], raw: Any, name: str, seed: int) -> Tensor:
         """A function of encoded examples `(B, *shape)`, of all of them, as float64."""
-        parts = []
+
+        def of(chunk: rng.Chunk) -> Tensor:
+            x = self.codec.encode(raw[chunk.start : chunk.stop], generator=chunk.generator).x
+            return what(x.to(self.model.device)).double().cpu()
+
         with self.computing(), torch.no_grad():
-            for start, stop, generator in rng.chunks(len(raw), self.model.chunk, "cpu", name, seed):
-                x = self.codec.encode(raw[start:stop], generator=generator).x
-                parts.append(what(x.to(self.model.device)).double().cpu())
-        return torch.cat(parts)
+            return torch.cat(parallel.spread(rng.chunks(len(raw), self.model.chunk, "cpu", name, seed), of))
 
     def log_z(self, method: Method | None = None, *, chains: int = 0, seed: int = 0) -> LogZ:
         """log of the normalising constant in the model's own space, all labels together, with its bounds.
@@ -233,8 +234,9 @@ class Run:
     def _log_prob(self, raw: Any, y: Any, seed: int) -> LogProb:
         model, size = self.model, self.model.chunk
         y = None if y is None else self.codec.encode_condition(y)
-        nats, kind = [], self.codec.kind
-        for start, stop, generator in rng.chunks(len(raw), size, model.device, "log_prob", seed):
+
+        def of(chunk: rng.Chunk) -> tuple[Tensor, str]:
+            start, stop, generator = chunk
             index = rng.whole(start, size, len(raw))
             part = raw[index] if isinstance(raw, Tensor) else tuple(raw[i] for i in index)
             part = part.to(model.device) if isinstance(part, Tensor) else part
@@ -243,9 +245,14 @@ class Run:
             condition = None if y is None else y[index].to(model.device)
             with torch.no_grad():
                 found = model.log_prob(x.to(model.device), condition, generator=generator)
-            nats.append((found.nats.double() + volume.to(model.device).double()).cpu()[: stop - start])
-            kind = weaker(kind, found.kind)
-        return LogProb(torch.cat(nats), kind)
+            nats = found.nats.double() + volume.to(model.device).double()
+            return nats.cpu()[: stop - start], found.kind
+
+        parts = parallel.spread(rng.chunks(len(raw), size, model.device, "log_prob", seed), of)
+        kind = self.codec.kind
+        for _, found in parts:
+            kind = weaker(kind, found)
+        return LogProb(torch.cat([nats for nats, _ in parts]), kind)
 
     def save(self, path: str | Path) -> Run:
         """Write all that is needed to use the run into a folder; returns the run there."""
@@ -317,4 +324,4 @@ def pick_device(name: str) -> torch.device:
         raise unknown("device", name, ["auto", *available])
     if not available[name]:
         raise PangenError(f"there is no '{name}' device on this machine; use --device auto or cpu.")
-    return torch.device(name)
+    return torch.device(parallel.local_device(name))

@@ -9,6 +9,7 @@ import torch
 
 import pangen
 from pangen.data import Data, Split
+from pangen.data.batches import Piece
 from pangen.families.adversarial.gan import GAN
 from pangen.folder import METRICS
 from pangen.recipes import Training
@@ -222,7 +223,7 @@ def test_what_was_seen_is_part_of_a_checkpoint(tmp_path):
     settings = Training(steps=4)
     model = GAN(Space("real", (4,)), width=16, noise=2)
     state = State.start(model, settings)
-    train_step(state, Batch(normal(16)), settings)
+    train_step(state, [Piece(Batch(normal(16)))], settings)
     state.watched = course(2)
     save_checkpoint(tmp_path, state)
     again = State.start(GAN(Space("real", (4,)), width=16, noise=2), settings)

@@ -13,6 +13,7 @@ import torch
 import pangen
 from pangen import registry
 from pangen.data import Data, Split
+from pangen.data.batches import Piece
 from pangen.errors import PangenError
 from pangen.files import read_tensors
 from pangen.folder import CHECKPOINT, METRICS
@@ -90,14 +91,12 @@ def vectors(n: int = 100) -> Data:
 
 
 def test_accumulated_micro_batches_give_the_gradient_of_the_whole():
-    batch = Batch(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)))
-    moved = []
-    for pieces in (1, 3):
-        model = Mean(Space("real", (2,)))
-        settings = Training(accumulate=pieces, clip=None)
+    x, moved = torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), []
+    for parts in ([x], x.split([5, 4, 3])):
+        model, settings = Mean(Space("real", (2,))), Training(clip=None)
         state = State.start(model, settings)
         model.loss = lambda b, p, model=model: Loss((b.x - model.mean).square().sum(1).mean())
-        train_step(state, batch, settings)
+        train_step(state, [Piece(Batch(part), len(part) / len(x)) for part in parts], settings)
         moved.append(model.mean.grad.clone())
     torch.testing.assert_close(*moved)  # float32 rounding of two orders of summation
 
@@ -105,7 +104,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole():
 def test_a_player_receives_no_gradient_but_its_own_and_later_players_see_it_moved():
     model, settings = Duel(Space("real", (2,))), Training(lr=0.1, clip=None, schedule="constant")
     state = State.start(model, settings)
-    log = train_step(state, Batch(torch.zeros(4, 2)), settings)
+    log = train_step(state, [Piece(Batch(torch.zeros(4, 2)))], settings)
     assert set(log) == {"critic", "generator"}
     assert not torch.equal(model.seen, torch.zeros(2))
     # the critic's loss held other.sum(), of gradient 1, but only the generator's own gradient is there

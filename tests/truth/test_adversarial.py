@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pangen.data.batches import Piece
 from pangen.families.adversarial.adversarial import Adversarial
 from pangen.families.adversarial.games import GAMES, Penalties, between, slope_from_one, squared_slope
 from pangen.families.adversarial.gan import GAN
@@ -263,7 +264,7 @@ def test_each_player_moves_at_its_own_pace():
     gan = model(r1=0.0, pace=0.25)
     before = {name: [p.clone() for p in parameters] for name, parameters in gan.players().items()}
     settings = Training(steps=10, budget=None, lr=1e-3, weight_decay=0.0, clip=None, warmup=0, ema=0.0)
-    train_step(State.start(gan, settings), batch(), settings)
+    train_step(State.start(gan, settings), [Piece(batch())], settings)
     moved = {
         name: max((p - b).abs().max().item() for p, b in zip(gan.players()[name], before[name], strict=True))
         for name in before

@@ -44,7 +44,8 @@ def test_residual_codes_sum_to_what_is_quantised_and_each_brings_it_nearer():
     q.decay = 0.0
     q.dead = 0.0
     for _ in range(5):  # each code the mean of what is nearest to it, which a mean can only bring nearer
-        q.update(found)
+        q.see(found)
+        q.move()
         found = q(h)
     assert found.tokens.shape == (400, 4)
     partial = found.codes.cumsum(1)
@@ -61,12 +62,14 @@ def test_running_means_over_two_steps_by_hand():
     q.codebook.copy_(torch.tensor([[[0.0], [10.0], [20.0]]]))
     q.counts.copy_(torch.tensor([[1.0, 2.0, 4.0]]))
     q.sums.copy_(torch.tensor([[[0.0], [20.0], [80.0]]]))
-    q.update(q(torch.tensor([[1.0], [3.0], [12.0]]).double()))
+    q.see(q(torch.tensor([[1.0], [3.0], [12.0]]).double()))
+    q.move()
     # counts 0.75 n + 0.25 (2, 1, 0); sums 0.75 m + 0.25 (4, 12, 0); codes their ratio
     torch.testing.assert_close(q.counts, torch.tensor([[1.25, 1.75, 3.0]]).double())
     torch.testing.assert_close(q.sums[0, :, 0], torch.tensor([1.0, 18.0, 60.0]).double())
     torch.testing.assert_close(q.codebook[0, :, 0], torch.tensor([0.8, 18 / 1.75, 20.0]).double())
-    q.update(q(torch.tensor([[16.0], [0.0]]).double()))  # 16 is now nearer to 20 than to 10.29
+    q.see(q(torch.tensor([[16.0], [0.0]]).double()))  # 16 is now nearer to 20 than to 10.29
+    q.move()
     torch.testing.assert_close(q.counts, torch.tensor([[1.1875, 1.3125, 2.5]]).double())
     torch.testing.assert_close(q.sums[0, :, 0], torch.tensor([0.75, 13.5, 49.0]).double())
     torch.testing.assert_close(q.codebook[0, :, 0], q.sums[0, :, 0] / q.counts[0])
@@ -79,7 +82,8 @@ def test_only_dead_codes_move_to_vectors_of_the_batch():
         q.codebook[0, 4:] += 50.0  # nothing is near them
         q.counts[0] = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.1, 0.1])
         q.sums.copy_(q.codebook * q.counts[..., None])
-        q.update(q(h))
+        q.see(q(h))
+        q.move()
     assert (still.counts[0] < 0.2 * still.counts.mean()).tolist() == [False] * 4 + [True] * 2
     for name in ("codebook", "counts", "sums"):
         assert torch.equal(getattr(moving, name)[0, :4], getattr(still, name)[0, :4]), name
@@ -266,6 +270,7 @@ def test_sixteen_examples_get_a_code_each():
             optimizer.zero_grad()
             loss.total.backward()
             optimizer.step()
+        model.after_step(Progress(step, 120))
     assert float(loss.terms["perplexity"]) == pytest.approx(16)
     assert torch.equal(model.decode(model.encode(x)).round(), x)
 

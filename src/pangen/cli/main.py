@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 
-from pangen import __version__
+from pangen import __version__, parallel
 from pangen.cli import (
     advise,
     average,
@@ -44,6 +46,8 @@ VERBS = (
     models, data, advise, fit, average, convert, sample, complete, translate, fill, forecast, evaluate, classify, check, logz, encode, decode, reconstruct, interpolate, compress, decompress, compare, verify, frontier, runs, show, doctor,
 )  # fmt: skip
 
+TOGETHER = (fit.run, sample.run, evaluate.run)
+"""What several processes do as one."""
 OUT_OF_MEMORY = (
     "memory ran out: ask for fewer examples at once (-n, --training.batch), a smaller model (--model...) or a "
     "smaller --size."
@@ -71,12 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         args = parse(build_parser(), sys.argv[1:] if argv is None else list(argv))
+        if parallel.size() > 1:
+            return _together(args)
         code = args.run(args)
         sys.stdout.flush()
         return code
     except PangenError as error:
-        print(f"pangen: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _tell(error)
     except (MemoryError, RuntimeError) as error:
         if not is_exhausted(error) and not is_lost(error):
             raise
@@ -95,3 +100,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except SystemExit as leaving:  # --help and --version
         return int(leaving.code or 0)
+
+
+def _together(args: argparse.Namespace) -> int:
+    """One command by the processes that `torchrun` started; the first of them speaks."""
+    if args.run not in TOGETHER:
+        if parallel.is_first():
+            _tell("several processes can fit, sample and evaluate; this is for one: leave out torchrun.")
+        return 2
+    parallel.join()
+    with ExitStack() as stack:
+        if not parallel.is_first():
+            silent = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(silent))
+            stack.enter_context(redirect_stderr(silent))
+        if args.run is not fit.run:  # where the clock decides some things, and validation alone is shared
+            stack.enter_context(parallel.sharing())
+        try:
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
+        except PangenError as error:
+            stack.close()
+            return 2 if parallel.is_heard(str(error)) else _tell(error)
+
+
+def _tell(error: object) -> int:
+    """A mistake, told in one sentence."""
+    who = f" (process {parallel.rank()} of {parallel.size()})" if parallel.rank() else ""
+    print(f"pangen{who}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from pangen import parallel
 from pangen.codecs import Codec
 from pangen.data.dataset import Split
-from pangen.rng import generator
+from pangen.errors import PangenError
+from pangen.rng import Stream, generator, seed_global
 from pangen.space import Batch
+
+
+@dataclass
+class Piece:
+    """A part of the batch of one step."""
+
+    batch: Batch
+    share: float = 1.0
+    """Of the whole batch's examples."""
+    noise: Stream | None = None
+    """Its own, where there are several pieces: it does not matter which process computes which."""
 
 
 class Batches:
@@ -23,12 +38,29 @@ class Batches:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of one step; what noise it needs comes from the global generator."""
+        """The whole batch of one step, the global generators seeded for it and what it goes through."""
+        seed_global(torch.device(self.device), "step", self.seed, step)
+        return self.take(self.index(step))
+
+    def index(self, step: int) -> Tensor:
+        """Which examples a step sees."""
         epoch, position = divmod(step, self._per_epoch)
         if epoch != self._epoch:
             order = generator("cpu", "order", self.seed, epoch)
             self._epoch, self._order = epoch, torch.randperm(len(self.split), generator=order)
-        return self.take(self._order[position * self.size : (position + 1) * self.size])
+        return self._order[position * self.size : (position + 1) * self.size]
+
+    def pieces(self, step: int, accumulate: int) -> list[Piece]:
+        """Those of a step's batch that this process computes; cut anew for every step, whatever came before."""
+        count = pieces_of(self.size, accumulate)
+        if count == 1:
+            return [Piece(self[step])]
+        parts, found = self.index(step).tensor_split(count), []
+        for i in parallel.shares(count):
+            seed_global(torch.device(self.device), "step", self.seed, step, "piece", i)
+            batch = self.take(parts[i])
+            found.append(Piece(batch, len(parts[i]) / self.size, Stream(self.device)))
+        return found
 
     def take(self, index: Tensor) -> Batch:
         """The examples at `index`, encoded."""
@@ -45,3 +77,18 @@ class Batches:
     def all(self) -> Batch:
         """The whole split, in order."""
         return self.take(torch.arange(len(self.split)))
+
+
+def pieces_of(size: int, accumulate: int) -> int:
+    """How many pieces a batch is cut into: as many as are asked for, or as make an equal number for each process.
+
+    A run is the same by any number of processes that divides the number of pieces.
+    """
+    processes = parallel.size()
+    if size < processes:
+        raise PangenError(
+            f"{processes} processes cannot share a batch of {size} examples; take fewer processes, or a larger "
+            "training.batch."
+        )
+    each = -(-min(accumulate, size) // processes)
+    return min(each, size // processes) * processes

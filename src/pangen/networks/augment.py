@@ -24,6 +24,8 @@ class Augment(nn.Module):
     as it is below 1 the generator cannot gain from imitating the changes themselves (their Section 3).
     """
 
+    running = ("p", "sign")
+
     def __init__(self, space: Space, *, adaptive: bool) -> None:
         super().__init__()
         if not space.is_image:

@@ -90,6 +90,7 @@ class ErrorByLevel(nn.Module):
     """
 
     MEMORY, LEAST = 500, 0.05
+    running = ("relative",)
 
     def __init__(self, shape: tuple[int, ...], bins: int = 32) -> None:
         super().__init__()

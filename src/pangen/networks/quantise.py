@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from pangen import parallel
+
 JITTER = 0.01
 """Noise on a vector that becomes a code, in standard deviations of the vectors: twins grow apart."""
 
@@ -45,6 +47,7 @@ class Quantiser(nn.Module):
         self.register_buffer("codebook", torch.randn(depth, size, dim))
         self.register_buffer("counts", torch.ones(depth, size))
         self.register_buffer("sums", self.codebook.clone())
+        self._seen: list[Quantised] = []
 
     def forward(self, h: Tensor) -> Quantised:
         """The nearest code to each vector `(..., dim)`, then to what is left of it."""
@@ -77,20 +80,34 @@ class Quantiser(nn.Module):
             h = h - self.codebook[level, self.nearest(h, level)]
 
     @torch.no_grad()
-    def update(self, found: Quantised) -> None:
-        """One step of the running means, and new places for dead codes; noise is torch's global one."""
+    def see(self, found: Quantised) -> None:
+        """Note what a piece of the batch was quantised to, for `move`."""
+        self._seen.append(found)
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """One step of the running means over all pieces that were seen, whichever process saw them.
+
+        Dead codes get new places among the vectors of the first; noise is torch's global one.
+        """
         for level in range(self.depth):
-            h = found.given[..., level, :].flatten(0, -2)
-            chosen = one_hot(found.tokens[..., level].flatten(), self.size).to(h)
+            h = [found.given[..., level, :].flatten(0, -2) for found in self._seen]
+            chosen = [one_hot(found.tokens[..., level].flatten(), self.size).to(h[0]) for found in self._seen]
             n, m, e = self.counts[level], self.sums[level], self.codebook[level]
-            n.lerp_(chosen.sum(0), 1 - self.decay)
-            m.lerp_(chosen.T @ h, 1 - self.decay)
+            count = sum(c.sum(0) for c in chosen)
+            total = sum(c.T @ v for c, v in zip(chosen, h, strict=True))
+            fresh = _jittered(h[0], torch.randint(len(h[0]), (self.size,), device=h[0].device))
+            if parallel.together():
+                fresh *= parallel.is_first()
+                parallel.add_up([count, total, fresh])
+            n.lerp_(count, 1 - self.decay)
+            m.lerp_(total, 1 - self.decay)
             e.copy_(torch.where(n[:, None] > 0, m / n[:, None], e))
-            fresh = _jittered(h, torch.randint(len(h), (self.size,), device=h.device))
             mean, dead = n.mean(), n < self.dead * n.mean()
             e.copy_(torch.where(dead[:, None], fresh, e))
             m.copy_(torch.where(dead[:, None], mean * fresh, m))
             n.copy_(torch.where(dead, mean, n))
+        self._seen.clear()
 
 
 def straight_through(h: Tensor, q: Tensor) -> Tensor:

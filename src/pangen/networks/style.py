@@ -200,6 +200,8 @@ class StyleCritic(nn.Module):
     samples which are all alike give themselves away. It is of the batch in training, and its running mean after.
     """
 
+    running = ("spread",)
+
     def __init__(self, space: Space, width: int) -> None:
         super().__init__()
         self.sides, widths = stages(space, width)

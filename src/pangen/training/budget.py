@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import torch
 
+from pangen import parallel
 from pangen.codecs import Codec
 from pangen.data.batches import Batches
 from pangen.errors import DivergedError
 from pangen.recipes.recipe import Recipe, Training
-from pangen.rng import seed_global
 from pangen.space import Progress
 from pangen.training.loop import State, start_state, train_step
 from pangen.training.selection import validation_score
@@ -36,24 +36,26 @@ def measure(
     began = time.perf_counter()
     state = start_state(recipe, codec, train, device)
     warm, tried, timed, spent = 3, 0, 0, 0.0
-    while timed < 5 or (spent < 0.04 * budget and timed < 200):
+
+    def enough() -> bool:
+        looked = timed >= 5 and (spent >= 0.04 * budget or timed >= 200)
+        return looked or (tried > 0 and time.perf_counter() - began > budget)
+
+    while not parallel.agreed(enough()):
         state.step = int(tried * GOLDEN % 1 * settings.steps)
         tick = time.perf_counter()
-        seed_global(device, "step", recipe.seed, state.step)
         try:
-            train_step(state, train[state.step], settings)
+            train_step(state, train.pieces(state.step, settings.accumulate), settings)
         except DivergedError:  # the training itself will say so
             break
         tried += 1
         if tried > warm:
             timed, spent = timed + 1, spent + time.perf_counter() - tick
-        if time.perf_counter() - began > budget:
-            break
     fields, validating = _affordable(state, train, validation, settings)
     settings = replace(settings, **fields)
     left = budget - (time.perf_counter() - began) - validating
     steps = max(int(left * timed / spent) if spent else tried + 1, 1)
-    return replace(settings, steps=steps, validations=min(settings.validations, steps))
+    return parallel.agreed(replace(settings, steps=steps, validations=min(settings.validations, steps)))
 
 
 def _affordable(

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from pangen import parallel
 from pangen.capabilities import HasCritic
 from pangen.codecs import Codec
-from pangen.data.batches import Batches
+from pangen.data.batches import Batches, pieces_of
 from pangen.data.dataset import Data
 from pangen.data.trouble import find_trouble
-from pangen.errors import DivergedError, PangenError, StorageError
+from pangen.errors import DivergedError, LostError, PangenError, StorageError
 from pangen.files import alone, make_folder, write_json, write_tensors
 from pangen.folder import CARD, CODEC, WEIGHTS
 from pangen.memory import is_exhausted, is_lost
@@ -88,6 +89,7 @@ def fit_recipe(
     """
     device = torch.device(device)
     check_precision(recipe.dtype, device)
+    written = path if parallel.is_first() else None
     devices = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
@@ -101,14 +103,15 @@ def fit_recipe(
         if trouble:
             report(Event(0, recipe.training.steps, 0.0, {}, trouble))
         if "closed_form" in get(recipe.model["name"]).capabilities:
-            with _only_one(path):
-                return _fit_closed_form(recipe, data, codec, path, device, trouble)
+            with _only_one(written):
+                return _fit_closed_form(recipe, data, codec, written, device, trouble)
         train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
         check_footprint(model, train, recipe.training)
         useful = useful_threads(model, train[0])
         del model  # the training makes its own
-        with _only_one(path), threads(useful):
-            return _Training(recipe, data, codec, train, path, resume, trouble).run(report)
+        before = path if resume else None
+        with _only_one(written), threads(useful):
+            return _Training(recipe, data, codec, train, written, before, trouble).run(report)
 
 
 def _only_one(path: Path | None) -> AbstractContextManager[None]:
@@ -141,20 +144,22 @@ class _Training:
     """One training by steps, from its first or from a checkpoint to its end."""
 
     def __init__(
-        self, recipe: Recipe, data: Data, codec: Codec, train: Batches, path: Path | None, resume: bool,
+        self, recipe: Recipe, data: Data, codec: Codec, train: Batches, path: Path | None, before: Path | None,
         trouble: Sequence[str],
     ) -> None:  # fmt: skip
+        """That writes into `path`, if at all, and goes on from the run `before`, if there is one."""
         self.codec, self.train, self.path, self.device = codec, train, path, torch.device(train.device)
         self.data, self.trouble = data, trouble
         self.validation = Batches(data.validation, codec, recipe.training.batch, recipe.seed, self.device)
-        if recipe.training.budget and not resume:
+        if recipe.training.budget and before is None:
             settings = measure(recipe, codec, train, self.validation, self.device)
             recipe = replace(recipe, training=settings)
         self.recipe, self.settings = recipe, recipe.training
         self.state = self.start()
         self.warnings: list[str] = []
-        if resume and path:
-            self.warnings = resume_state(path, self.state)
+        if before:
+            self.warnings = resume_state(before, self.state)
+            parallel.wait()  # before anybody writes there
         if path:
             write_recipe(path, recipe)  # with it alone a training can be resumed
             write_json(path / CODEC, codec.to_json())
@@ -177,6 +182,8 @@ class _Training:
         except StorageError as error:
             remedy = error.remedy or "make that place writable"
             raise PangenError(f"{error.why}, at step {self.state.step}; {remedy}, and {RESUME}.") from None
+        except LostError as error:
+            raise PangenError(f"{error} at step {self.state.step}; {RESUME}.") from None
         except RuntimeError as error:
             if not is_lost(error):
                 raise
@@ -192,10 +199,10 @@ class _Training:
         failure = None
         try:
             with stoppable() as stop:
-                while not self.ended and not stop.is_set():
+                while not self.ended and not parallel.any_of(stop.is_set()):
                     numbers = self.step()
                     report(Event(state.step, settings.steps, state.seconds, numbers))
-        except StorageError:  # what is there is whole, and nothing can be added to it
+        except (StorageError, LostError):  # what is there is whole, and nothing can be added to it
             raise
         except PangenError as error:
             failure = error
@@ -205,7 +212,7 @@ class _Training:
             state.judged.load_state_dict(self.start().judged.state_dict())
         model = self.best_model()
         state.seconds = time.perf_counter() - self.began
-        if failure is None:
+        if failure is None and parallel.is_first():
             self.look_for_trouble(model)
         outcome = "failed" if failure else "complete" if self.ended else "interrupted"
         self.save(outcome)
@@ -217,7 +224,8 @@ class _Training:
         """One step, and what is due after it."""
         state = self.state
         try:
-            numbers = train_step(state, self.batch(), self.settings)
+            pieces = self.train.pieces(state.step, self.settings.accumulate)
+            numbers = train_step(state, pieces, self.settings)
         except (MemoryError, RuntimeError) as error:
             if not is_exhausted(error):
                 raise
@@ -245,11 +253,11 @@ class _Training:
         for optimizer in self.state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         fits = batch_that_fits(self.state.model, self.batch(), Progress(self.state.step, self.settings.steps))
-        return ran_out(self.state.step, self.train.size // self.settings.accumulate, fits)
+        at_once = self.train.size // pieces_of(self.train.size, self.settings.accumulate)
+        return ran_out(self.state.step, at_once, fits)
 
     def batch(self) -> Batch:
-        """That of the present step, and its noise."""
-        seed_global(self.device, "step", self.recipe.seed, self.state.step)
+        """The whole one of the present step, and its noise."""
         return self.train[self.state.step]
 
     def score(self, model: GenerativeModel) -> Score:
@@ -259,7 +267,9 @@ class _Training:
 
     def validate(self) -> dict[str, float]:
         """Score the validation split, and keep the weights if none before were better."""
-        state, score = self.state, self.score(self.state.judged)
+        state = self.state
+        with parallel.sharing():
+            score = parallel.agreed(self.score(state.judged))
         state.measure = score.name
         least = min((value for _, value in state.scores if math.isfinite(value)), default=math.inf)
         state.scores.append((state.step, score.value))

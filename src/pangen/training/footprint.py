@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from pangen.data.batches import Batches
+from pangen.data.batches import Batches, pieces_of
 from pangen.errors import PangenError
 from pangen.memory import free_memory, gibibytes, is_exhausted
 from pangen.model import GenerativeModel
@@ -88,7 +88,7 @@ def check_footprint(model: GenerativeModel, train: Batches, settings: Training) 
         return
     held = fixed(model, settings)
     found = footprint(model, train, settings) if held <= free else Footprint(held, 0.0)
-    at_once = -(-train.size // settings.accumulate)
+    at_once = -(-train.size // pieces_of(train.size, settings.accumulate))
     if found.need(at_once) <= free:
         return
     need = (

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pangen.codecs import Codec
-from pangen.data.batches import Batches
+from pangen.data.batches import Batches, Piece
 from pangen.errors import DivergedError
 from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Recipe, Training, build_model
 from pangen.rng import seed_global
-from pangen.space import Batch, Progress
+from pangen.space import Progress
 from pangen.training.averages import Powers, average_weights, follow, start_powers
 from pangen.training.optimizers import make_optimizers, rate
+from pangen.training.pieces import Told, Turn, add_up, level
 from pangen.training.teacher import teach
 
 START = 512
@@ -55,12 +56,21 @@ class State:
     """What the scores are."""
     watched: list[dict[str, float]] = field(default_factory=list)
     """What each validation saw of players who learn from each other."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.players = self.model.players()
+        ours = [w for player in self.players.values() for w in player]
+        self.alone = len(self.players) == 1 and len(ours) == sum(
+            w.requires_grad for w in self.model.parameters()
+        )
+        """Whether every gradient is that of the only player."""
 
     @classmethod
-    def start(cls, model: GenerativeModel, settings: Training) -> State:
+    def start(cls, model: GenerativeModel, settings: Training, seed: int = 0) -> State:
         average = copy.deepcopy(model).eval().requires_grad_(False) if settings.ema else None
         powers = start_powers(model) if settings.snapshots else {}
-        return cls(model, make_optimizers(model.players(), settings), average, powers)
+        return cls(model, make_optimizers(model.players(), settings), average, powers, seed=seed)
 
     @property
     def judged(self) -> GenerativeModel:
@@ -75,58 +85,49 @@ def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.devi
     with torch.no_grad():
         model.initialize(train.first(START))
         teach(model, codec, recipe.dtype)
-    return State.start(model, recipe.training)
+    return State.start(model, recipe.training, recipe.seed)
 
 
-def train_step(state: State, batch: Batch, settings: Training) -> dict[str, float]:
-    """One step of every player; returns losses and their terms for the log.
+def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dict[str, float]:
+    """One step of every player; returns losses and their terms for the log, means over the batch.
 
-    Micro-batches are generators advanced in lockstep: each yields, is backpropagated and freed,
-    then the player moves once.
+    `pieces` are this process's of the batch. They are generators advanced in lockstep: each yields, is
+    backpropagated and freed; what all processes found is added up; then the player moves once.
     """
     model, progress = state.model, Progress(state.step, settings.steps)
-    players = model.players()
     log: dict[str, float] = {}
-    turns = [model.steps(part, progress) for part in _split(batch, settings.accumulate)]
+    turns = [Turn(piece, model.steps(piece.batch, progress)) for piece in pieces]
     while True:
-        player = None
-        for i, turn in enumerate(turns):
-            following = next(turn, None)
+        player, told = None, Told()
+        for turn in turns:
+            following = turn.next()
             if following is None:
                 continue
             player, loss = following
-            if i == 0:
+            if turn is turns[0]:
                 state.optimizers[player].zero_grad(set_to_none=True)
-                _record(log, player, loss, state.step)
+            told.add(loss, turn.piece.share)
+            total = loss.total if turn.piece.share == 1 else turn.piece.share * loss.total
             # nobody else receives a gradient: there is nothing to freeze, detach or toggle
-            (loss.total / len(turns)).backward(inputs=players[player])
+            total.backward(inputs=None if state.alone else state.players[player])
         if player is None:
             break
+        weights = state.players[player]
+        add_up(weights, told)
+        told.into(log, player, state.step)
         if settings.clip is not None:
-            norm = float(nn.utils.clip_grad_norm_(players[player], settings.clip, foreach=True))
+            norm = float(nn.utils.clip_grad_norm_(weights, settings.clip, foreach=True))
             if not math.isfinite(norm):
                 raise DivergedError(f"the gradient of the {player} became {norm} at step {state.step}")
         for group in state.optimizers[player].param_groups:
             group["lr"] = model.paces.get(player, 1.0) * rate(progress, settings)
         state.optimizers[player].step()
+    if pieces[0].noise is not None:  # the same in all processes, whichever pieces were theirs
+        seed_global(model.device, "after", state.seed, state.step)
     model.after_step(progress)
+    level(model)
     if state.average is not None:
         average_weights(state.average, model, settings.ema, state.step)
     state.step += 1
     follow(state.powers, model, state.step)
     return log
-
-
-def _split(batch: Batch, pieces: int) -> list[Batch]:
-    if pieces == 1:
-        return [batch]
-    ys: Any = [None] * pieces if batch.y is None else batch.y.chunk(pieces)
-    return [Batch(x, y) for x, y in zip(batch.x.chunk(pieces), ys, strict=False)]
-
-
-def _record(log: dict[str, float], player: str, loss: Any, step: int) -> None:
-    value = float(loss.total.detach())
-    if not math.isfinite(value):
-        raise DivergedError(f"the loss of the {player} became {value} at step {step}")
-    log[player] = value
-    log |= {f"{player}/{name}": float(term.detach()) for name, term in loss.terms.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pangen import parallel
 from pangen.codecs import choose_codec
 from pangen.data.dataset import Data
 from pangen.errors import PangenError
@@ -42,7 +43,9 @@ def fit_model(
     report: Report | None = None,
     recipe: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Plan and train; see `pangen.fit`."""
+    """Plan and train, with the other processes that `torchrun` started; see `pangen.fit`."""
+    parallel.join()
+    resume = resume or (parallel.restarted() and path is not None and (path / RECIPE).exists())
     check_length(steps, budget)
     entry = get(model)
     where = pick_device(device)
@@ -58,6 +61,7 @@ def fit_model(
             raise PangenError(f"{path} already exists; choose another -o, or go on with --resume.")
         plan = default_recipe(entry, data, chosen, steps=steps, budget=budget, seed=seed)
         plan = plan.override(recipe) if recipe else plan
+        parallel.wait()  # all have seen that there is nothing before one writes
     return fit_recipe(
         plan, data, chosen, path=path, device=where, resume=resume, report=report or (lambda event: None)
     )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import pangen
+from pangen import parallel
 from pangen.files import append_line, write_text
 from pangen.folder import METRICS
 from pangen.model import GenerativeModel
@@ -84,6 +85,7 @@ def make_card(
         "looks": looks,
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(device),
+        "processes": parallel.size(),
         "threads": torch.get_num_threads(),
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
+from pangen import parallel
 from pangen.capabilities import HasCritic, HasLogProb
 from pangen.data.batches import Batches
 from pangen.model import GenerativeModel
@@ -50,11 +52,12 @@ def validation_score(
 
 
 def _mean_log_prob(model: HasLogProb, batch: Batch) -> float:
+    def of(part: tuple[Tensor, Tensor | None]) -> float:
+        found = model.log_prob(*part, generator=generator(batch.x.device, "validation"))
+        return float(found.nats.double().sum())
+
     ys = [None] * len(batch.x) if batch.y is None else batch.y.split(500)
-    total = 0.0
-    for x, y in zip(batch.x.split(500), ys, strict=False):
-        total += float(model.log_prob(x, y, generator=generator(x.device, "validation")).nats.double().sum())
-    return total / len(batch.x)
+    return sum(parallel.spread(zip(batch.x.split(500), ys, strict=False), of)) / len(batch.x)
 
 
 def _of_samples(model: GenerativeModel, train: Batch, held_out: Batch) -> Score:

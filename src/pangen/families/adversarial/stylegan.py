@@ -53,6 +53,8 @@ class StyleGAN(Adversarial):
         "lr": 2.5e-3, "betas": (0.0, 0.99), "schedule": "constant", "ema": 0.999, "clip": None,
     }  # fmt: skip
 
+    running = ("a",)
+
     def __init__(
         self,
         space: Space,

@@ -46,6 +46,8 @@ class DBM(EnergyModel):
         "optimizer": "sgd", "lr": 0.05, "betas": (0.0, 0.99), "clip": None, "schedule": "linear", "ema": 0.999,
     }  # fmt: skip
 
+    running = ("centres",)
+
     def __init__(
         self,
         space: Space,

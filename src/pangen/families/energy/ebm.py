@@ -52,6 +52,8 @@ class EBM(EnergyModel):
 
     training_defaults: ClassVar = {"lr": 2e-3, "ema": 0.998, "batch": 256}
 
+    running = ("step",)
+
     def __init__(
         self,
         space: Space,

@@ -48,6 +48,8 @@ class RBM(EnergyModel):
         "optimizer": "sgd", "lr": 0.1, "betas": (0.0, 0.99), "clip": None, "schedule": "linear", "ema": 0.999,
     }  # fmt: skip
 
+    running = ("lam",)
+
     def __init__(
         self,
         space: Space,

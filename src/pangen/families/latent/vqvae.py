@@ -121,10 +121,13 @@ class VQVAE(GenerativeModel):
         return Loss(reconstruction + self.beta * commitment, log), found
 
     def steps(self, batch: Batch, progress: Progress) -> Iterator[tuple[str, Loss]]:
-        """A step of both networks by gradient, and one of the codebook by running means."""
+        """A step of both networks by gradient; that of the codebook, by running means, follows it."""
         loss, found = self.objective(batch.x)
         yield "model", loss
-        self.quantiser.update(found)
+        self.quantiser.see(found)
+
+    def after_step(self, progress: Progress) -> None:
+        self.quantiser.move()
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:

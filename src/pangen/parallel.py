@@ -1,0 +1,232 @@
+"""Several processes that work as one, by PyTorch's own engine: `torchrun --nproc-per-node 2 -m pangen ...`.
+
+Each process computes its share of what all would compute, and all go through the same steps: whatever depends on
+the clock or on a signal is decided by the first process, and told to the others (`agreed`). Alone, a process is
+the first of one, and nothing here costs it anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pangen.errors import LostError, PangenError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_sharing = False
+_store: Any = None
+"""What the processes share beside their messages."""
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What `torchrun` tells each process of its place."""
+BUCKET = 2**23
+"""Numbers that travel in one message, about: each message costs as much again as some thousands of numbers."""
+WAIT = timedelta(seconds=2)
+"""For the first process, before another one tells a mistake itself."""
+
+
+def size() -> int:
+    """How many processes work as one."""
+    return int(os.environ["WORLD_SIZE"]) if _started() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ["RANK"]) if _started() else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes the files and speaks."""
+    return rank() == 0
+
+
+def restarted() -> bool:
+    """Whether `torchrun` has started the processes anew after one was lost."""
+    return _started() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def local_device(kind: str) -> str:
+    """The device of a kind that belongs to this process: of several accelerators each process has its own."""
+    return f"{kind}:{os.environ['LOCAL_RANK']}" if _started() and kind != "cpu" else kind
+
+
+def _started() -> bool:
+    return all(name in os.environ for name in TOLD) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def join() -> None:
+    """Meet the other processes that `torchrun` started, if it did and it has not happened yet, until the end."""
+    global _store
+    if not _started() or together():
+        return
+    import atexit
+
+    import torch
+    import torch.distributed as dist
+
+    try:
+        # a store outlives its processes: keys of those that were lost would lead the new ones to closed doors
+        store, *_ = next(dist.rendezvous("env://", rank(), size()))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        _store = dist.PrefixStore(f"pangen, attempt {attempt}", store)
+        dist.init_process_group(store=_store, rank=rank(), world_size=size())
+    except (RuntimeError, ValueError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise PangenError(
+            f"process {rank()} of {size()} could not meet the others ({why}): check the addresses given to torchrun."
+        ) from None
+    atexit.register(dist.destroy_process_group)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_device("cuda"))
+
+
+def together() -> bool:
+    """Whether there are other processes, met by `join`."""
+    if not _started():
+        return False
+    import torch.distributed as dist
+
+    return dist.is_initialized()
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Where the others do not answer any more, say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise LostError(f"process {rank()} of {size()} lost another one ({why})") from None
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if together():
+        import torch.distributed as dist
+
+        with _reached():
+            dist.barrier()
+
+
+def agreed(value: Value) -> Value:
+    """The first process's value, in all processes."""
+    if not together():
+        return value
+    import torch.distributed as dist
+
+    told = [value]
+    with _reached():
+        dist.broadcast_object_list(told, src=0)
+    return told[0]
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it holds in any process."""
+    if not together():
+        return flag
+    import torch
+    import torch.distributed as dist
+
+    told = torch.tensor(int(flag))
+    with _reached():
+        dist.all_reduce(told)
+    return bool(told)
+
+
+def shares(count: int) -> range:
+    """Which of `count` equal pieces of work are this process's; `count` is a multiple of `size()`."""
+    each = count // size()
+    return range(rank() * each, (rank() + 1) * each)
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its sum over the processes, in few messages; one dtype travels with its like."""
+    if not together():
+        return
+    import torch.distributed as dist
+    from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+    sent = []
+    with _reached():
+        for bucket in _buckets(tensors):
+            flat = _flatten_dense_tensors(bucket)
+            sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, message in sent:
+            message.wait()
+            for mine, ours in zip(bucket, _unflatten_dense_tensors(flat, bucket), strict=True):
+                mine.copy_(ours)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        by_type.setdefault(tensor.dtype, []).append(tensor)
+    for alike in by_type.values():
+        bucket, held = [], 0
+        for tensor in alike:
+            bucket.append(tensor)
+            held += tensor.numel()
+            if held >= BUCKET:
+                yield bucket
+                bucket, held = [], 0
+        if bucket:
+            yield bucket
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Here all processes ask for the same samples and likelihoods, so that `spread` may divide the work."""
+    global _sharing
+    before, _sharing = _sharing, together()
+    try:
+        yield
+    finally:
+        _sharing = before
+
+
+def spread(items: Iterable[Item], work: Callable[[Item], Value]) -> list[Value]:
+    """`work` of every item, in order; while `sharing`, each process does its part, and all receive everything.
+
+    Results are equal to those of one process; tensors come on the CPU.
+    """
+    global _sharing
+    if not _sharing:
+        return [work(item) for item in items]
+    import torch.distributed as dist
+
+    _sharing = False  # what one item needs is this process's own work
+    try:
+        mine = [_portable(work(item)) for item in islice(items, rank(), None, size())]
+    finally:
+        _sharing = True
+    parts: list[list[Value]] = [[] for _ in range(size())]
+    with _reached():
+        dist.all_gather_object(parts, mine)
+    return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
+
+
+def _portable(value: Value) -> Value:
+    return value.cpu() if hasattr(value, "cpu") else value
+
+
+def is_heard(sentence: str) -> bool:
+    """Whether the first process says the same, so that this one need not."""
+    if _store is None:
+        return False
+    if is_first():
+        _store.set("said", sentence)
+        return False
+    try:
+        _store.wait(["said"], WAIT)
+        return _store.get("said").decode() == sentence
+    except RuntimeError:
+        return False
