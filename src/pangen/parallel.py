@@ -91,11 +91,7 @@ def join() -> None:
 
 def together() -> bool:
     """Whether there are other processes, met by `join`."""
-    if not _started():
-        return False
-    import torch.distributed as dist
-
-    return dist.is_initialized()
+    return _store is not None
 
 
 @contextmanager

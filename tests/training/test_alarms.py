@@ -12,7 +12,7 @@ from pangen.cli.main import main
 from pangen.data import Data, Split, load_data
 from pangen.families.diffusion.edm import EDM
 from pangen.run import load_run
-from pangen.training import loop
+from pangen.training.averages import Follower
 from pangen.training.convergence import falling_warnings, lag_warnings, noise
 from pangen.training.looks import drawn, looks_of, sample_alarms
 
@@ -180,8 +180,8 @@ def test_a_long_average_of_a_short_training_lags_without_its_warm_up(monkeypatch
     settings = {"training.ema": 0.99999, "training.batch": 32, "training.validations": 10}
     told = {"steps": 40, "recipe": settings}
     assert not any("lags" in text for text in pangen.fit("nice", MOONS, **told).card["warnings"])
-    right = loop.average_weights
-    monkeypatch.setattr(loop, "average_weights", lambda a, m, decay, step: right(a, m, decay, 10**9))
+    right = Follower.follow
+    monkeypatch.setattr(Follower, "follow", lambda self, decay, step: right(self, decay, 10**9))
     assert any("lags" in text for text in pangen.fit("nice", MOONS, **told).card["warnings"])
 
 

@@ -22,7 +22,8 @@ from pangen.recipes import Training
 from pangen.rng import chunks, generator, seed_of
 from pangen.run import load_run
 from pangen.space import Batch, LogProb, Loss, Progress, Space
-from pangen.training.loop import State, average_weights, train_step
+from pangen.training.averages import Follower
+from pangen.training.loop import State, train_step
 from pangen.training.optimizers import rate
 
 
@@ -115,9 +116,9 @@ def test_average_is_the_exponential_one_with_warm_up():
     a, b = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
     a.weight.data.fill_(0.0)
     b.weight.data.fill_(1.0)
-    average_weights(a, b, 0.999, step=0)  # decay min(.999, 1/10)
+    Follower(a, b).follow(0.999, step=0)  # decay min(.999, 1/10)
     assert a.weight.item() == pytest.approx(0.9)
-    average_weights(a, b, 0.999, step=100_000)
+    Follower(a, b).follow(0.999, step=100_000)
     assert a.weight.item() == pytest.approx(0.9 + 0.001 * 0.1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -46,6 +47,9 @@ class Standardise(Codec):
         raw = raw.to(torch.get_default_dtype())
         mean, std = raw.new_tensor(self.mean), raw.new_tensor(self.std)
         return Encoded((raw - mean) / std, (-std.log().sum()).expand(len(raw)))
+
+    def ready(self, raw: Tensor, device: torch.device | str) -> Callable[[Tensor], Tensor]:
+        return self.encode(raw).x.to(device).__getitem__
 
     def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         return (x * x.new_tensor(self.std) + x.new_tensor(self.mean)).float()

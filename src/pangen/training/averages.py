@@ -50,13 +50,23 @@ def beta(gamma: float, t: int) -> float:
     return (1 - 1 / t) ** (gamma + 1)
 
 
-@torch.no_grad()
-def average_weights(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average with the warm-up (1 + t) / (10 + t); buffers are copied."""
-    theirs = list(model.parameters())
-    _move([p.data for p in average.parameters()], theirs, min(decay, (1 + step) / (10 + step)))
-    for mine, other in zip(average.buffers(), model.buffers(), strict=True):
-        mine.copy_(other)
+class Follower:
+    """A moving average of a model's weights, in a copy of it.
+
+    What both hold is looked up once: a walk through a model's parts takes longer than a small step.
+    """
+
+    def __init__(self, average: nn.Module, model: nn.Module) -> None:
+        self.mine, self.theirs = [p.data for p in average.parameters()], list(model.parameters())
+        pairs = zip(average.buffers(), model.buffers(), strict=True)
+        self.buffers = [(mine, other) for mine, other in pairs if mine.numel()]
+
+    @torch.no_grad()
+    def follow(self, decay: float, step: int) -> None:
+        """Exponential, with the warm-up (1 + t) / (10 + t); buffers are copied."""
+        _move(self.mine, self.theirs, min(decay, (1 + step) / (10 + step)))
+        for mine, other in self.buffers:
+            mine.copy_(other)
 
 
 def start_powers(model: nn.Module) -> Powers:

@@ -17,7 +17,7 @@ from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Recipe, Training, build_model
 from pangen.rng import seed_global
 from pangen.space import Progress
-from pangen.training.averages import Powers, average_weights, follow, start_powers
+from pangen.training.averages import Follower, Powers, follow, start_powers
 from pangen.training.optimizers import make_optimizers, rate
 from pangen.training.pieces import Told, Turn, add_up, level
 from pangen.training.teacher import teach
@@ -65,6 +65,7 @@ class State:
             w.requires_grad for w in self.model.parameters()
         )
         """Whether every gradient is that of the only player."""
+        self.follower = Follower(self.average or self.model, self.model)
 
     @classmethod
     def start(cls, model: GenerativeModel, settings: Training, seed: int = 0) -> State:
@@ -105,7 +106,8 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
                 continue
             player, loss = following
             if turn is turns[0]:
-                state.optimizers[player].zero_grad(set_to_none=True)
+                for w in state.players[player]:
+                    w.grad = None
             told.add(loss, turn.piece.share)
             total = loss.total if turn.piece.share == 1 else turn.piece.share * loss.total
             # nobody else receives a gradient: there is nothing to freeze, detach or toggle
@@ -127,7 +129,7 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
     model.after_step(progress)
     level(model)
     if state.average is not None:
-        average_weights(state.average, model, settings.ema, state.step)
+        state.follower.follow(settings.ema, state.step)
     state.step += 1
     follow(state.powers, model, state.step)
     return log
