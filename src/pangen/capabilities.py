@@ -67,8 +67,15 @@ class HasPosterior(Protocol):
 class HasDenoiser(Protocol):
     """Estimates the clean example under Gaussian noise of scale sigma: E[x0 given x0 + sigma e]."""
 
-    sigma_min: float
-    sigma_max: float
+    @property
+    def sigma_min(self) -> float:
+        """The lowest noise level it knows, in units of x."""
+        ...
+
+    @property
+    def sigma_max(self) -> float:
+        """The highest noise level it knows, in units of x."""
+        ...
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """`x` `(B, *shape)` carries noise of scale `sigma` `(B,)`; returns `(B, *shape)`."""

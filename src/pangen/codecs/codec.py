@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from pangen.errors import PangenError
 from pangen.space import Space, class_space
 
 if TYPE_CHECKING:
+    from pangen.codecs.text import Text
     from pangen.data.dataset import Data
 
 
@@ -105,7 +106,9 @@ class Codec(ABC):
 
     def encode_condition(self, y: Any) -> Tensor | None:
         """Raw conditions, as `Split.y` holds them, to `(B, *condition.shape)`; None without condition."""
-        return self.source.told(y) if self.source is not None else y if self.labels else None
+        if self.source is not None:
+            return cast("Text", self.source).told(y)
+        return y if self.labels else None
 
     def draw_conditions(self, n: int, generator: torch.Generator) -> Any:
         """`n` raw conditions, as often as the training data has them."""

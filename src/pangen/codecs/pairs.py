@@ -40,8 +40,10 @@ def captions(data: Data) -> dict[str, Any]:
 
 def _sources(data: Data) -> Data:
     """The texts that examples answer to, in the place of these."""
-    splits = {name: data.split(name) for name in ("train", "validation", "test")}
-    return replace(data, **{name: replace(split, x=split.y, redraw=False) for name, split in splits.items()})
+    train, validation, test = (
+        replace(split, x=split.y, redraw=False) for split in (data.train, data.validation, data.test)
+    )
+    return replace(data, train=train, validation=validation, test=test)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,9 +44,9 @@ class Quantiser(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.depth, self.decay, self.dead = size, depth, decay, dead
-        self.register_buffer("codebook", torch.randn(depth, size, dim))
-        self.register_buffer("counts", torch.ones(depth, size))
-        self.register_buffer("sums", self.codebook.clone())
+        self.codebook = nn.Buffer(torch.randn(depth, size, dim))
+        self.counts = nn.Buffer(torch.ones(depth, size))
+        self.sums = nn.Buffer(self.codebook.clone())
         self._seen: list[Quantised] = []
 
     def forward(self, h: Tensor) -> Quantised:

@@ -100,7 +100,7 @@ def between(forward: Tensor, back: Tensor) -> LogZ:
         above = (forward - z[:, None]).sigmoid().mean(1) < (z[:, None] - back).sigmoid().mean(1)
         left, right = torch.where(above, left, z), torch.where(above, z, right)
     low, high = low - 2 * low_error, high + 2 * high_error
-    return LogZ(*(end.float() for end in (z.clamp(low, high), low, high)))
+    return LogZ(z.clamp(low, high).float(), low.float(), high.float())
 
 
 def log_mean_exp(log_w: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
+from inspect import signature
 from typing import Any, Literal
 
 from pangen.errors import PangenError, unknown
@@ -56,7 +56,7 @@ def spacing_of(name: str | None, schedule: Schedule) -> Spacing | None:
 
 
 def _settings(make: Callable[..., Sampler]) -> set[str]:
-    return {field.name for field in fields(getattr(make, "func", make))}
+    return set(signature(make).parameters)
 
 
 def _listed(names: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -43,9 +44,10 @@ class Layered:
 
     def energy(self, h: Layers) -> Tensor:
         """`(B,)`; of means, which are independent under a mean field, the expected energy."""
-        biases = sum((a * b).sum(-1) for a, b in zip(h, self.b, strict=True))
+        biases = [(a * b).sum(-1) for a, b in zip(h, self.b, strict=True)]
         pairs = zip(h, self.W, h[1:], strict=False)
-        return -biases - sum((product(a, W, self.rounded) * c).sum(-1) for a, W, c in pairs)
+        ties = [(product(a, W, self.rounded) * c).sum(-1) for a, W, c in pairs]
+        return -reduce(torch.add, biases) - reduce(torch.add, ties)
 
     def field(self, h: Layers, layer: int) -> Tensor:
         """What a layer's units feel of their neighbours: log odds, for bits."""
@@ -145,7 +147,8 @@ class FromBaseRates:
 
     def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
         h = self.layers(x)
-        change = (following - beta) * sum((h[i] * self.model.b[i]).sum(-1) for i in range(1, len(h), 2))
+        odd = [(h[i] * self.model.b[i]).sum(-1) for i in range(1, len(h), 2)]
+        change = (following - beta) * reduce(torch.add, odd)
         for layer in range(0, len(h), 2):
             field = self.model.field(h, layer)
             above, below = (
@@ -154,7 +157,7 @@ class FromBaseRates:
             change = change + above - below
         return change
 
-    def move(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
+    def move(self, x: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         h = self.layers(x)
         for parity in (0, 1):
             for layer in range(parity, len(h), 2):

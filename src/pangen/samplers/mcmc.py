@@ -24,8 +24,10 @@ def binomial(p: Tensor, count: int, generator: torch.Generator | None = None) ->
 class Annealed(Protocol):
     """Unnormalised densities p_beta from one with a known constant (beta 0) to that asked for (beta 1)."""
 
-    log_z0: Tensor
-    """Log normalising constant at beta = 0."""
+    @property
+    def log_z0(self) -> Tensor:
+        """Log normalising constant at beta = 0."""
+        ...
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:
         """`n` exact samples at beta = 0."""
@@ -35,7 +37,7 @@ class Annealed(Protocol):
         """log p_following(x) - log p_beta(x) `(n,)`."""
         ...
 
-    def move(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
+    def move(self, x: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         """One step of a Markov chain that leaves p_beta invariant."""
         ...
 

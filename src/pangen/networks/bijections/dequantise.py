@@ -75,6 +75,7 @@ class _Beside(nn.Module):
         super().__init__()
         self.k, self.convolves = k, convolutional(space)
         C = space.shape[0]
+        self.net: nn.Module
         if self.convolves:
             self.net = ResNet(2 * C, k * C, max(width // 32, 4), 1, zero=True)
         else:
