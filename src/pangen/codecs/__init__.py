@@ -10,7 +10,7 @@ import pydantic
 import torch
 
 from pangen.codecs.codec import Codec, Encoded
-from pangen.codecs.images import Binary, Dequantise, Grid, Levels
+from pangen.codecs.images import Binary, Dequantise, Grid, ImageCodec, Levels
 from pangen.codecs.learned import LearnedCodec, code_space, sort
 from pangen.codecs.pairs import CharacterPairs, Pairs, SubwordPairs, captions
 from pangen.codecs.series import Columns, Quantise, Scale, Windows
@@ -199,6 +199,7 @@ __all__ = [
     "Cells",
     "Codec",
     "Encoded",
+    "ImageCodec",
     "LearnedCodec",
     "Sound",
     "Text",

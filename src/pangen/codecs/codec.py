@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pangen.errors import PangenError
-from pangen.space import Space, class_space
+from pangen.space import Space, Trust, class_space
 
 if TYPE_CHECKING:
     from pangen.codecs.text import Text
@@ -43,7 +43,7 @@ class Codec(ABC):
     """Some of these texts that the training split has."""
 
     name: ClassVar[str]
-    kind: ClassVar[str] = "exact"
+    kind: ClassVar[Trust] = "exact"
     """What an exact model becomes behind this codec: "exact" or "lower bound"."""
     shows: ClassVar[frozenset[str]]
     """Layout of x (vector, sequence or map) and its values, which a model behind this codec therefore knows."""

@@ -19,7 +19,7 @@ from pangen.errors import PangenError
 from pangen.likelihoods import Normal, Point
 from pangen.precision import precision
 from pangen.rng import generator, whole
-from pangen.space import Distribution, Space
+from pangen.space import Distribution, Space, Trust
 
 if TYPE_CHECKING:
     from pangen.data.dataset import Data
@@ -42,7 +42,7 @@ class LearnedCodec(Codec):
     """
 
     name: ClassVar[str] = "learned"
-    kind: ClassVar[str] = "lower bound"
+    kind: ClassVar[Trust] = "lower bound"
     run: str
     """The folder of the first stage."""
     weights: str

@@ -15,7 +15,7 @@ from pangen.codecs.subwords import BYTES, Subwords
 from pangen.codecs.text import Characters, Text
 from pangen.codecs.words import Words
 from pangen.rng import generator
-from pangen.space import Space
+from pangen.space import Space, Trust
 
 if TYPE_CHECKING:
     from pangen.data.dataset import Data
@@ -103,7 +103,7 @@ class SubwordPairs(Pairs):
     """Byte-pair encoding, learnt on each side."""
 
     name: ClassVar[str] = "bpe-pairs"
-    kind: ClassVar[str] = Subwords.kind
+    kind: ClassVar[Trust] = Subwords.kind
     texts: ClassVar = Subwords
     vocabulary: Annotated[int, Ge(BYTES)]
     """Tokens at most, on either side."""

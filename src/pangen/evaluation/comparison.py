@@ -7,9 +7,10 @@ import platform
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -38,7 +39,8 @@ SHOWCASE = 16
 RESULT, REPORT, RUNS = "compare.json", "report.html", "runs"
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True)
+class Stage:
     """What a progress bar is told: which model of how many, and what happens to it."""
 
     model: str

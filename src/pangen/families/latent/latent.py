@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,15 @@ LOG_SIGMA = (-5.0, 2.0)
 """Bounds of a posterior's log standard deviation."""
 
 
-Q = TypeVar("Q", bound=Distribution)
+class Reparametrised(Distribution, Protocol):
+    """A distribution whose samples are functions of normal noise."""
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The sample that standard normal noise leads to; gradients pass."""
+        ...
+
+
+Q = TypeVar("Q", bound=Reparametrised)
 
 
 class LatentModel(GenerativeModel, Generic[Q]):

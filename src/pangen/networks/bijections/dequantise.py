@@ -39,7 +39,8 @@ class Dequantiser(nn.Module):
         self, space: Space, kind: Dequantisation, width: int, *, alpha: float = 0.05, pairs: int = 1
     ) -> None:
         super().__init__()
-        self.levels, self.logit, self.q = space.levels, Logit(alpha), None
+        self.levels, self.logit = space.levels, Logit(alpha)
+        self.q: Compose | None = None
         if kind == "variational":
             masks = [mask for pair in mask_pairs(space.shape, pairs) for mask in pair]
             moves = (MaskedCoupling(ScaleShift(), _Beside(space, 2, width), mask) for mask in masks)
