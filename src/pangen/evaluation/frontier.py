@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, cast
 
 from pangen.capabilities import HasDenoiser
 from pangen.errors import PangenError, unknown
-from pangen.evaluation.comparison import Report, Stage, machine
+from pangen.evaluation.comparison import machine
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.judge import Judge, data_of
+from pangen.evaluation.stage import Report, Stage
 from pangen.files import make_folder, write_json, write_text
 from pangen.run import Run, as_run
 from pangen.samplers.choice import SAMPLERS

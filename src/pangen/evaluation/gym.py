@@ -15,9 +15,10 @@ from pangen.data import load_data
 from pangen.data.dataset import Data, Truth
 from pangen.data.known import KNOWN
 from pangen.errors import PangenError, unknown
-from pangen.evaluation.comparison import RUNS, Report, compare, machine
+from pangen.evaluation.comparison import RUNS, compare, machine
 from pangen.evaluation.intervals import seeds_interval
 from pangen.evaluation.known_truth import LAW_ROW
+from pangen.evaluation.stage import Report
 from pangen.evaluation.table import SIGNS
 from pangen.files import make_folder, write_json
 from pangen.registry import entries, get

@@ -12,9 +12,10 @@ from typing import Any
 from pangen.data import load_data
 from pangen.data.dataset import Data
 from pangen.errors import PangenError, unknown
-from pangen.evaluation.comparison import REPORT, RESULT, RUNS, Report, Stage, is_complete, machine, retrain
+from pangen.evaluation.comparison import REPORT, RESULT, RUNS, is_complete, machine, retrain
 from pangen.evaluation.judge import Judge
 from pangen.evaluation.ledger import COSTS, LEDGER, ORDER, agree, entries_of, merged, write_ledger
+from pangen.evaluation.stage import Report, Stage
 from pangen.files import make_folder, read_json
 
 AGAIN = "verified.jsonl"

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pangen.capabilities import HasForecast, HasNextToken
 from pangen.codecs import Windows
-from pangen.data.dataset import Data, Series
+from pangen.data.dataset import Data
+from pangen.data.series import Series
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.forecast import covered, crps, quantile
 from pangen.evaluation.intervals import mean_interval
