@@ -273,7 +273,15 @@ def as_run(run: Run | str | Path) -> Run:
 
 
 def load_run(path: str | Path, *, device: str = "auto") -> Run:
-    """The run in a folder, its model in evaluation mode on `device`."""
+    """The run in a folder, its model in evaluation mode.
+
+    Args:
+        path: of the folder.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        PangenError: there is no run, it is damaged, or the device is not there.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise PangenError(f"there is no run folder '{path}'; `pangen fit MODEL DATA -o {path}` makes one.")

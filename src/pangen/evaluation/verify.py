@@ -99,8 +99,15 @@ def verify(
 def merge_ledgers(paths: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
     """The ledgers of several comparisons, from one machine or many, as one file: and whether they agree.
 
+    Args:
+        paths: folders of comparisons, or their `ledger.jsonl`.
+        out: the file to write, or a folder for it.
+
     Returns:
         `{lines, repeated, identical, within, apart}`, as `ledger.merged` says.
+
+    Raises:
+        PangenError: a ledger cannot be read, or the file not be written.
     """
     lines, found = merged([Path(p) for p in paths])
     target = Path(out)

@@ -1,4 +1,7 @@
-"""Two layers, every unit tied to all of the other layer: sums over one of them, chains, and moments."""
+"""Two layers, every unit tied to all of the other layer: sums over one of them, chains, and moments.
+
+Restricted Boltzmann machines (Smolensky 1986), and how their data is set against chains (Hinton 2002; Tieleman 2008).
+"""
 
 from __future__ import annotations
 

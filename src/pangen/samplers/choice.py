@@ -35,6 +35,9 @@ def choose(name: str, usual: dict[str, Any], asked: dict[str, Any]) -> Sampler:
     """A sampler with what was asked for, which it must have, and else what is usual, where it has that.
 
     None asks for nothing.
+
+    Raises:
+        PangenError: there is no sampler of that name, or it lacks a setting that is asked for.
     """
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
@@ -48,7 +51,11 @@ def choose(name: str, usual: dict[str, Any], asked: dict[str, Any]) -> Sampler:
 
 
 def spacing_of(name: str | None, schedule: Schedule) -> Spacing | None:
-    """Equal steps of sigma^(1/7), of log(sigma), or of the time of a schedule; None as it is."""
+    """Equal steps of sigma^(1/7), of log(sigma), or of the time of a schedule; None as it is.
+
+    Raises:
+        PangenError: there is no spacing of that name.
+    """
     spacings = {"rho": spaced, "log": in_time(geometric), "time": in_time(schedule)}
     if name is not None and name not in spacings:
         raise unknown("spacing", name, spacings)

@@ -21,7 +21,7 @@ Layers = list[Tensor]
 
 
 def product(a: Tensor, b: Tensor, rounded: torch.dtype | None) -> Tensor:
-    """a @ b, its factors rounded if so asked: several times faster where bfloat16 is native.
+    """a @ b, `(B, n)` by `(n, m)`, its factors rounded if so asked: several times faster where bfloat16 is native.
 
     Bits are exact in it, and what it changes in a field is far below the noise of drawing from it.
     """
@@ -50,7 +50,7 @@ class Layered:
         return -reduce(torch.add, biases) - reduce(torch.add, ties)
 
     def field(self, h: Layers, layer: int) -> Tensor:
-        """What a layer's units feel of their neighbours: log odds, for bits."""
+        """What a layer's units feel of their neighbours `(B, units)`: log odds, for bits."""
         a = self.b[layer]
         a = a + product(h[layer - 1], self.W[layer - 1], self.rounded) if layer > 0 else a
         return a + product(h[layer + 1], self.W[layer].T, self.rounded) if layer + 1 < len(h) else a
@@ -60,7 +60,7 @@ class Layered:
         return softplus(field).sum(-1) if layer else self.visible.log_partition(field)
 
     def draw(self, field: Tensor, layer: int, generator: torch.Generator | None = None) -> Tensor:
-        """A layer's units given their field."""
+        """A layer's units given their field, both `(B, units)`."""
         return binomial(field.sigmoid(), 1, generator) if layer else self.visible.draw(field, generator)
 
     def sweep(self, h: Layers, generator: torch.Generator | None = None) -> Layers:
@@ -105,7 +105,7 @@ class Layered:
         return 2 if 0 < layer < len(self.W) else 1
 
     def slopes(self, data: Layers, model: Layers, centres: Layers) -> tuple[list[Tensor], list[Tensor]]:
-        """Of the negative log-likelihood in each W and b, from states, or means, of all layers.
+        """Of the negative log-likelihood in each W `(below, above)` and b `(units,)`, from states, or means, of all layers.
 
         Differences of moments about the `centres` (Montavon and Mueller 2012; Melchior, Fischer and
         Wiskott 2016, Algorithm 1): where these are 0 the gradient, else that of the same machine with
@@ -188,7 +188,7 @@ class _Sloped(torch.autograd.Function):
 
 
 def with_slopes(value: Tensor, parameters: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
-    """`value` as a function of the parameters with these slopes, which are used up by the backward pass.
+    """`value` `()` as a function of the parameters with these slopes, which are used up by the backward pass.
 
     How a gradient that is known enters: as that of value + sum(slope * parameter), less its value.
     """

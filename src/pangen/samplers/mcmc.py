@@ -26,11 +26,11 @@ class Annealed(Protocol):
 
     @property
     def log_z0(self) -> Tensor:
-        """Log normalising constant at beta = 0."""
+        """Log normalising constant at beta = 0 `()`."""
         ...
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` exact samples at beta = 0."""
+        """`n` exact samples `(n, dims)` at beta = 0."""
         ...
 
     def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
@@ -38,7 +38,7 @@ class Annealed(Protocol):
         ...
 
     def move(self, x: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
-        """One step of a Markov chain that leaves p_beta invariant."""
+        """One step `(n, dims)` of a Markov chain that leaves p_beta invariant."""
         ...
 
 

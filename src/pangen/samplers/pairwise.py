@@ -1,4 +1,4 @@
-"""Binary units with pairwise couplings: sums over all states, exact draws, and Gibbs sweeps."""
+"""Binary units with pairwise couplings (Ackley et al. 1985): sums over all states, exact draws, and Gibbs sweeps."""
 
 from __future__ import annotations
 

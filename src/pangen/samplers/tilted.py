@@ -1,4 +1,4 @@
-"""Densities that are a unit Gaussian times exp(-f): chains from the Gaussian, and normalising constants."""
+"""Densities that are a unit Gaussian times exp(-f): chains from the Gaussian, and normalising constants (Neal 2001)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FromNormal:
 
 @torch.no_grad()
 def advance(path: FromNormal, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Chains after some MALA steps at beta = 1 and a proposal from the Gaussian, and the share of steps taken."""
+    """Chains `(n, *shape)` after some MALA steps at beta = 1 and a proposal from the Gaussian, and the share of steps taken `()`."""
     taken = []
     for state in MALA(path.step, steps)(path, x, generator=None):
         x = state.x

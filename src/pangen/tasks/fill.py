@@ -43,6 +43,9 @@ def fill(run: Run | str | Path, text: str, n: int = 5) -> Filled:
         n: candidates for each gap.
 
     The gaps are filled in round after round, the surest first (mask-predict at temperature 0).
+
+    Raises:
+        PangenError: the run fills in no text, or the text has no gap or is too long.
     """
     run = with_masks(run)
     if n < 1:

@@ -117,6 +117,9 @@ def score_forecasts(
         split: train, validation or test; the past of its first origins lies before it.
         paths: of each forecast.
         seed: decides them.
+
+    Raises:
+        PangenError: the run forecasts no series, or the data, the split or the horizon does not fit it.
     """
     run = with_series(run)
     found = data_of(run) if data is None else data

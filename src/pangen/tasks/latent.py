@@ -25,7 +25,16 @@ beside its examples: a text for all, or one for each."""
 
 
 def encode(run: Run | str | Path, raw: Any, y: Labels = None) -> Tensor:
-    """The codes `(N, *latent_space.shape)` of raw examples, means where the run has a distribution of them."""
+    """The codes `(N, *latent_space.shape)` of raw examples, means where the run has a distribution of them.
+
+    Args:
+        run: a `Run` or its folder.
+        raw: examples `(N, *shape)` in the data's own units and levels, or a tuple of texts or clips.
+        y: the label or text of all, or one for each, for a run that was trained with them.
+
+    Raises:
+        PangenError: the run has no codes, or the examples or labels do not fit it.
+    """
     run = with_codes(run)
     raw = examples_of(run, raw)
     y = run.codec.encode_condition(labels_of(run, y, len(raw)))
@@ -41,7 +50,16 @@ def encode(run: Run | str | Path, raw: Any, y: Labels = None) -> Tensor:
 
 
 def decode(run: Run | str | Path, z: Any, y: Labels = None) -> Any:
-    """Raw examples from codes: the mean of x given z, as the data's own units and levels have it."""
+    """Raw examples from codes: the mean of x given z, as the data's own units and levels have it.
+
+    Args:
+        run: a `Run` or its folder.
+        z: codes `(N, *latent_space.shape)`.
+        y: as in `encode`.
+
+    Raises:
+        PangenError: the run has no codes, or these or the labels do not fit it.
+    """
     run = with_codes(run)
     z = codes_of(run, z)
     y = run.codec.encode_condition(labels_of(run, y, len(z)))
@@ -57,7 +75,16 @@ def decode(run: Run | str | Path, z: Any, y: Labels = None) -> Any:
 
 
 def reconstruct(run: Run | str | Path, raw: Any, y: Labels = None) -> Any:
-    """What comes back of raw examples through their codes."""
+    """What comes back of raw examples through their codes.
+
+    Args:
+        run: a `Run` or its folder.
+        raw: examples `(N, *shape)`, as in `encode`; so is
+        y: their labels or texts.
+
+    Raises:
+        PangenError: as `encode`.
+    """
     run = with_codes(run)
     return decode(run, encode(run, raw, y), y)
 
@@ -83,6 +110,9 @@ def interpolate(run: Run | str | Path, a: Any, b: Any, n: int = 8, y: Labels = N
         b: the other.
         n: examples, at least 2.
         y: the label of both, or one for each: then it changes half way.
+
+    Raises:
+        PangenError: as `encode`, and where `n` is below 2.
     """
     run = with_codes(run)
     if n < 2:

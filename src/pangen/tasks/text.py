@@ -52,6 +52,9 @@ def complete(
         given: a class name or index, or one for each text, for a run with labels.
         seed: decides what is drawn.
         how: settings of `NextToken`: temperature, top_k, top_p, repetition.
+
+    Raises:
+        PangenError: the run predicts no text, or the prompt, a label or a setting does not fit it.
     """
     run = with_text(run)
     if n < 1:
@@ -78,7 +81,19 @@ def stream(
     seed: int = 0,
     **how: Any,
 ) -> Iterator[str]:
-    """The first text of `complete`, piece by piece as it is drawn; a piece is one character at least."""
+    """The first text of `complete`, piece by piece as it is drawn; a piece is one character at least.
+
+    Args:
+        run: of a model that predicts the next token of text, or its folder.
+        prompt: the text to go on from.
+        length: tokens at most; 0: as many as the context has.
+        given: a class name or index, for a run with labels.
+        seed: decides what is drawn.
+        how: settings of `NextToken`.
+
+    Raises:
+        PangenError: as `complete`.
+    """
     run = with_text(run)
     noise = generator(run.model.device, "sample", seed, 0)
     tokens: list[int] = []

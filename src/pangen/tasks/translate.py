@@ -29,6 +29,9 @@ def translate(
         texts: one, or several.
         beam: beginnings that are kept at once; 1 takes the likeliest token each time.
         penalty: of length, see `Beam`.
+
+    Raises:
+        PangenError: the run answers to no texts, or one of these is too long for it.
     """
     run, search = with_pairs(run), Beam(beam, penalty)
     if isinstance(texts, str):
