@@ -70,11 +70,8 @@ class RBM(EnergyModel):
         if replicas > 1 and not chains:
             raise PangenError("replicas swap states of persistent chains, and there are none: raise chains.")
         self.k, self.betas, self.centering = k, torch.linspace(1, 0, replicas).tolist(), centering
-        self.sparsity, self.sparsity_cost, self.rounded = (
-            sparsity,
-            sparsity_cost,
-            torch.bfloat16 if precision == "bfloat16" else None,
-        )
+        self.sparsity, self.sparsity_cost = sparsity, sparsity_cost
+        self.rounded = torch.bfloat16 if precision == "bfloat16" else None
         self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
         self.visible = visible_units(space)
         size = self.visible.size
