@@ -99,14 +99,42 @@ def sample(
     seed: int = 0,
     **how: Any,
 ) -> Any:
-    """Draw `n` raw examples from a run; see `Run.sample`."""
+    """Draw `n` raw examples from a run; the i-th is a function of (seed, i) and its condition alone.
+
+    Args:
+        run: a `Run` or its folder.
+        n: examples.
+        given: a class name or index, or a text, or one for each sample; None: as often as the training data has them.
+        seed: decides what is drawn.
+        how: settings of the model's sampler.
+
+    Returns:
+        Images uint8 `(n, C, H, W)`, vectors and tables float32 `(n, D)`, series float32 `(n, columns, window)`, or a
+        tuple of texts or of clips float32 `(T,)`.
+
+    Raises:
+        PangenError: the run cannot be read or draws nothing, or a condition or a setting does not fit it.
+    """
     return as_run(run).sample(n, given, seed=seed, **how)
 
 
 def log_z(
     run: Run | str | Path, method: Method | None = None, *, chains: int = 0, seed: int = 0
 ) -> dict[str, Any]:
-    """The log normalising constant of an energy-based run: `{log_z, low, high, method}`; see `Run.log_z`."""
+    """The log normalising constant of an energy-based run, in nats of the model's own space.
+
+    Args:
+        run: a `Run` or its folder.
+        method: "exact", a sum over states; "ais", annealed importance sampling; None: the first that can be.
+        chains: of the annealing, each way; 0: the recipe's number.
+        seed: decides their noise.
+
+    Returns:
+        `{log_z, low, high, method}`, all labels together.
+
+    Raises:
+        PangenError: the model has no such constant, or too many states for a sum.
+    """
     found = as_run(run).log_z(method, chains=chains, seed=seed)
     return {
         "log_z": float(found.value), "low": float(found.low), "high": float(found.high), "method": found.method,

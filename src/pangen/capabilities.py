@@ -67,8 +67,15 @@ class HasPosterior(Protocol):
 class HasDenoiser(Protocol):
     """Estimates the clean example under Gaussian noise of scale sigma: E[x0 given x0 + sigma e]."""
 
-    sigma_min: float
-    sigma_max: float
+    @property
+    def sigma_min(self) -> float:
+        """The lowest noise level it knows, in units of x."""
+        ...
+
+    @property
+    def sigma_max(self) -> float:
+        """The highest noise level it knows, in units of x."""
+        ...
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """`x` `(B, *shape)` carries noise of scale `sigma` `(B,)`; returns `(B, *shape)`."""
@@ -79,7 +86,9 @@ class HasDenoiser(Protocol):
 class HasEnergy(Protocol):
     """Knows log p(x) up to a constant: energy(x) = -log p(x) - log Z."""
 
-    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """-log p(x), or -log p(x given y), up to that constant, in nats `(B,)`."""
+        ...
 
 
 @runtime_checkable
@@ -107,7 +116,7 @@ class HasMarginal(Protocol):
     """Knows the probability of any part of an example, the rest summed or integrated over."""
 
     def marginal_log_prob(self, x: Tensor, observed: Tensor, y: Tensor | None = None) -> LogProb:
-        """log p of what is `observed` of x, or that given y, `(B,)`; `observed` is a bool for each value.
+        """log p of what is `observed` of x, or that given y, in nats `(B,)`; `observed` is a bool for each value.
 
         What stands where it is false tells nothing, but is a value of the space.
         """
@@ -141,7 +150,7 @@ class HasNextToken(Protocol):
         ...
 
     def examples(self, tokens: Tensor) -> Tensor:
-        """The inverse of `tokens`."""
+        """The inverse of `tokens`: `(B, dims)` to `(B, *shape)`."""
         ...
 
 
@@ -172,7 +181,9 @@ class HasForecast(Protocol):
 class HasCritic(Protocol):
     """Tells real from generated examples by a logit."""
 
-    def critic(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def critic(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Logits `(B,)`, large where `x` `(B, *shape)` looks real."""
+        ...
 
 
 @runtime_checkable
@@ -211,6 +222,9 @@ def energy_of(model: Any) -> HasEnergy:
     """A model's energy: its own, or -log p(x) of one whose log-probability is exact.
 
     So that every sampler written against an energy takes such a model too.
+
+    Raises:
+        PangenError: by `energy`, when the log-probability turns out to be a bound or an estimate.
     """
     return model if isinstance(model, HasEnergy) else _Surprise(model)
 

@@ -34,7 +34,7 @@ class StorageError(PangenError):
     def __init__(self, path: Path, error: OSError, what: str = "write") -> None:
         self.why, self.remedy = (
             f"cannot {what} {path}: {error.strerror or error}",
-            REMEDIES.get(error.errno, ""),
+            REMEDIES.get(error.errno or 0, ""),
         )
         super().__init__(f"{self.why}; {self.remedy and self.remedy + ', or '}choose another place with -o.")
 
@@ -52,7 +52,7 @@ REMEDIES = {
 def refused(error: OSError) -> PangenError:
     """For a refusal of the operating system that nobody expected where it came."""
     where = f" {error.filename}" if error.filename else ""
-    advice = REMEDIES.get(error.errno, "check that file or folder" if where else "check the machine")
+    advice = REMEDIES.get(error.errno or 0, "check that file or folder" if where else "check the machine")
     return PangenError(f"the system refused{where}: {error.strerror or error}; {advice}, and try again.")
 
 

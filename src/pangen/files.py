@@ -84,9 +84,10 @@ def write_tensors(
 
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     content = save(plain, {"json": f"{_NONE} {json.dumps(metadata or {})}"})
-    place = _CHECKSUM.search(content)
     checksum = f"{zlib.crc32(content):08x}".encode()
-    write_bytes(path, b"".join((content[: place.start(1)], checksum, content[place.end(1) :])))
+    if (place := _CHECKSUM.search(content)) is not None:
+        content = b"".join((content[: place.start(1)], checksum, content[place.end(1) :]))
+    write_bytes(path, content)
 
 
 def _check(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -91,15 +91,13 @@ class GenerativeModel(nn.Module):
 
     # -- sampling -------------------------------------------------------------------------------
 
-    def trajectory(
-        self, n: int, y: Tensor | None = None, *, generator: torch.Generator, **how: Any
-    ) -> Iterator[Tensor]:
+    def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
         """States on the way to `n` samples, each `(n, *space.shape)`; the last is the sample.
 
         All noise comes from `generator`, drawn for all `n` examples at full length. `y`
-        `(n, *condition.shape)` holds conditions, the null one where there is none. `how` are
-        keyword-only settings. A state may be the tensor of the one before, filled further: who keeps
-        states keeps copies.
+        `(n, *condition.shape)` holds conditions, the null one where there is none. A family adds its
+        settings, keyword-only and with defaults. A state may be the tensor of the one before, filled
+        further: who keeps states keeps copies.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no `trajectory`")
 
@@ -123,9 +121,12 @@ class GenerativeModel(nn.Module):
         return last(states)[: chunk.stop - chunk.start]
 
 
-def last(states: Iterator[Tensor]) -> Tensor:
+State = TypeVar("State")
+
+
+def last(states: Iterator[State]) -> State:
     """Run a trajectory to its end without recording gradients, and return its last state."""
-    state = None
+    state: State | None = None
     while True:
         with torch.no_grad():  # entered around each step, never held open across a yield
             following = next(states, None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from pangen.model import GenerativeModel
 from pangen.precision import precision
 from pangen.recipes import Recipe, build_model, read_recipe, write_recipe
 from pangen.registry import Entry, get
-from pangen.space import LogProb, LogZ, Method, weaker
+from pangen.space import LogProb, LogZ, Method, Trust, weaker
 from pangen.threads import threads
 
 Given = int | str | Sequence[int] | Sequence[str] | Tensor | None
@@ -118,7 +118,7 @@ class Run:
             raise PangenError(f"this {self.entry.name} answers to texts: give one, or one for each sample.")
         if len(texts) != n:
             raise PangenError(f"{len(texts)} texts do not fit {n} examples; give one for each.")
-        return tuple(texts)
+        return tuple(map(str, texts))
 
     def _classes(self, n: int, given: Given) -> Tensor:
         names = self.codec.labels
@@ -229,13 +229,15 @@ class Run:
             )
         with self.computing():
             found = self.model.partition(rng.generator(self.model.device, "log z", seed), method, chains)
-        return LogZ(*(end.double().logsumexp(0) for end in found[:3]), found.method)
+        value, low, high = (end.double().logsumexp(0) for end in found[:3])
+        return LogZ(value, low, high, found.method)
 
     def _log_prob(self, raw: Any, y: Any, seed: int) -> LogProb:
         model, size = self.model, self.model.chunk
+        log_prob = cast("HasLogProb", model).log_prob
         y = None if y is None else self.codec.encode_condition(y)
 
-        def of(chunk: rng.Chunk) -> tuple[Tensor, str]:
+        def of(chunk: rng.Chunk) -> tuple[Tensor, Trust]:
             start, stop, generator = chunk
             index = rng.whole(start, size, len(raw))
             part = raw[index] if isinstance(raw, Tensor) else tuple(raw[i] for i in index)
@@ -244,7 +246,7 @@ class Run:
             x, volume = self.codec.encode(part, generator=noise)
             condition = None if y is None else y[index].to(model.device)
             with torch.no_grad():
-                found = model.log_prob(x.to(model.device), condition, generator=generator)
+                found = log_prob(x.to(model.device), condition, generator=generator)
             nats = found.nats.double() + volume.to(model.device).double()
             return nats.cpu()[: stop - start], found.kind
 
@@ -271,7 +273,15 @@ def as_run(run: Run | str | Path) -> Run:
 
 
 def load_run(path: str | Path, *, device: str = "auto") -> Run:
-    """The run in a folder, its model in evaluation mode on `device`."""
+    """The run in a folder, its model in evaluation mode.
+
+    Args:
+        path: of the folder.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        PangenError: there is no run, it is damaged, or the device is not there.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise PangenError(f"there is no run folder '{path}'; `pangen fit MODEL DATA -o {path}` makes one.")

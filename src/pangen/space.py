@@ -137,11 +137,15 @@ class Distribution(Protocol):
         ...
 
 
+Trust = Literal["exact", "lower bound", "estimate"]
+"""How far a log-probability can be trusted."""
+
+
 class LogProb(NamedTuple):
     """Log-probability in nats, one value per example `(B,)`, and how far it can be trusted."""
 
     nats: Tensor
-    kind: Literal["exact", "lower bound", "estimate"]
+    kind: Trust
 
 
 Method = Literal["exact", "ais"]
@@ -161,14 +165,18 @@ class LogZ(NamedTuple):
         """The end that does not flatter a likelihood."""
         return self.high
 
+    def plus(self, change: Tensor) -> LogZ:
+        """Of densities that are exp(change) times as large."""
+        return LogZ(self.value + change, self.low + change, self.high + change, self.method)
+
     @classmethod
     def exact(cls, value: Tensor) -> LogZ:
         return cls(value, value, value, "exact")
 
 
-_STRENGTH = ("exact", "lower bound", "estimate")
+_STRENGTH: tuple[Trust, ...] = ("exact", "lower bound", "estimate")
 
 
-def weaker(*kinds: str) -> str:
+def weaker(*kinds: Trust) -> Trust:
     """The kind of a likelihood put together from several: the weakest of them."""
     return max(kinds, key=_STRENGTH.index)

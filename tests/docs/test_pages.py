@@ -160,3 +160,8 @@ def targets(nav: list[dict]) -> Iterator[str]:
     for item in nav:
         for found in item.values():
             yield from [found] if isinstance(found, str) else targets(found)
+
+
+def test_a_model_of_your_own_is_forty_lines():
+    (model,) = [b for b in blocks(ROOT / "docs" / "own-model.md") if b.title == "my_gaussian.py"]
+    assert sum(bool(line.strip()) for line in model.text.splitlines()) < 40

@@ -58,6 +58,9 @@ def advise(
         `{data, facts, use, budget, able, measure, models, simple, enough, reason}`. A model has an `expected` value with
         its `interval`, on this data itself or, `relative_to` the best classical model, on similar data, and the
         `rests_on` it has. `simple` names a classical model that will do; `able` are all models that serve the use.
+
+    Raises:
+        PangenError: for any mistake in the above.
     """
     if use not in USES:
         raise unknown("use", use, USES, hint=f"known: {', '.join(USES)}.")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pangen.cli.examples import check_name, preview
 from pangen.cli.options import add_json, add_machine, add_seed, add_text, limit_threads, text_of, whole
@@ -15,6 +15,7 @@ from pangen.cli.output import print_json
 from pangen.files import write_text
 
 if TYPE_CHECKING:
+    from pangen.codecs import Text
     from pangen.run import Run
 
 EPILOG = """Settings of the sampler are options as well: --temperature 0.8 --top_k 20 --top_p 0.9 --repetition 1.2."""
@@ -78,10 +79,10 @@ def tell_kept(found: Run, prompt: str) -> None:
     """Say so when the model does not see all of a prompt."""
     from pangen.tasks.text import kept, read_prompt
 
-    tokens = read_prompt(found, prompt)
+    tokens, context = read_prompt(found, prompt), cast("Text", found.codec).context
     if (seen := len(kept(found, tokens))) < len(tokens):
         print(
-            f"the prompt has {len(tokens)} tokens and the context {found.codec.context}: the model sees the last {seen}.",
+            f"the prompt has {len(tokens)} tokens and the context {context}: the model sees the last {seen}.",
             file=sys.stderr,
         )
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pangen.cli.options import check_writable, choice, other_data_options
 from pangen.errors import PangenError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from pangen.codecs import Cells
+    from pangen.codecs import Cells, ImageCodec
     from pangen.run import Run
 
 ENDINGS = {".png": "a picture", ".npy": "an array", ".csv": "a table", ".txt": "text", ".wav": "sound"}
@@ -93,7 +93,7 @@ def joined(parts: Sequence[Any]) -> Any:
 
     if parts[0] is None or len(parts) == 1:
         return parts[0]
-    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else sum(parts, ())
+    return torch.cat(list(parts)) if isinstance(parts[0], torch.Tensor) else sum(parts, ())
 
 
 def read_example(run: Run, path: Path) -> Any:
@@ -136,10 +136,10 @@ def _picture(run: Run, path: Path) -> Any:
     if pixels.ndim == 3 and C != 3:
         raise PangenError(f"{path} is in colour and this run's images are not; make it grey first.")
     planes = np.moveaxis(pixels, 2, 0) if pixels.ndim == 3 else np.broadcast_to(pixels, (C, H, W))
-    return np.rint(planes[None] * ((codec.levels - 1) / 255)).astype(np.uint8)
+    return np.rint(planes[None] * ((cast("ImageCodec", codec).levels - 1) / 255)).astype(np.uint8)
 
 
-def preview(x: Tensor | tuple[str, ...], codec: Any) -> str:
+def preview(x: Any, codec: Any) -> str:
     """Text, tables and numbers as they are; images as a row of characters for each row of pixels; sound by its loudness."""
     from pangen.codecs import Cells, Sound
 
@@ -212,14 +212,14 @@ def check_fits(out: Path, found: Run) -> None:
         )
 
 
-def write_examples(out: Path, x: Tensor | tuple[str, ...], found: Run) -> None:
+def write_examples(out: Path, x: Any, found: Run) -> None:
     """Raw examples as the file's name says: a picture, an array, text or sound."""
     from pangen.codecs import Sound
 
     if isinstance(found.codec.outer, Sound):
         _write_sound(out, x, found.codec.outer.rate)
     elif out.suffix == ".csv":
-        write_text(out, _lines(x, found.codec.outer))
+        write_text(out, _lines(x, cast("Cells", found.codec.outer)))
     elif isinstance(x, tuple):
         write_text(out, "\n".join(x) + "\n")
     elif out.suffix == ".npy":

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pangen.cli.options import (
     add_data,
@@ -25,6 +25,9 @@ from pangen.cli.progress import FitBar
 from pangen.errors import PangenError
 from pangen.files import read_json
 from pangen.registry import get
+
+if TYPE_CHECKING:
+    from pangen.training.fit import Report
 
 EPILOG = """Recipe fields are set by their names: --model.latent 8 --training.lr 1e-3 --training.ema 0.99."""
 
@@ -80,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(sys.stderr))
-        report = stack.enter_context(FitBar(f"{args.model} on {args.data}"))
+        report: Report = stack.enter_context(FitBar(f"{args.model} on {args.data}"))
         if args.tensorboard:
             from pangen.training.tensorboard import FOLDER, TensorBoard
 

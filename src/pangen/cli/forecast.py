@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pangen.cli.examples import write_picture
 from pangen.cli.options import (
@@ -25,6 +25,9 @@ from pangen.cli.options import (
 from pangen.cli.output import print_json, print_numbers
 from pangen.errors import PangenError
 from pangen.files import write_text
+
+if TYPE_CHECKING:
+    from pangen.data.series import Series
 
 QUANTILES = (0.025, 0.05, 0.1, 0.5, 0.9, 0.95, 0.975)
 """The ends of 80, 90 and 95 % intervals, and the median."""
@@ -87,21 +90,22 @@ def run(args: argparse.Namespace) -> int:
         room_for(found, args.horizon)
         data = load_data(args.data, **options) if args.data else data_of(found)
         check_kind(found, data)
+        series = cast("Series", data.series)
         settings = {"horizon": args.horizon, "paths": args.n, "seed": args.seed or 0}
         if args.score:
             scores = score_forecasts(found, data, every=args.every, **settings)
         else:
-            paths = forecast(found, data.series.values, **settings)
+            paths = forecast(found, series.values, **settings)
     if args.score:
         print_json(scores) if args.json else print("\n".join(_lines(scores)))
         return 0
-    header, rows = _table(data.series, paths)
+    header, rows = _table(series, paths)
     if out is not None:
         content = io.StringIO()
         csv.writer(content, lineterminator="\n").writerows([header, *rows])
         write_text(out, content.getvalue())
     if plot is not None:
-        write_picture(plot, _picture(data.series, paths))
+        write_picture(plot, _picture(series, paths))
     if args.json:
         print_json({"run": args.path, "forecast": [dict(zip(header, row, strict=True)) for row in rows]})
     elif out is None and plot is None:
@@ -110,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         files = ", ".join(str(path) for path in (out, plot) if path)
-        print(f"{args.horizon} steps after {data.series.clock.at(data.series.values.shape[1] - 1)}: {files}")
+        print(f"{args.horizon} steps after {series.clock.at(series.values.shape[1] - 1)}: {files}")
     return 0
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pangen.cli.examples import (
     SPLITS,
@@ -28,6 +28,7 @@ from pangen.cli.output import print_json
 from pangen.errors import PangenError
 
 if TYPE_CHECKING:
+    from pangen.codecs import ImageCodec
     from pangen.run import Run
 
 
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         ends = [_end(found, word, args.split, args.given) for word in (args.a, args.b)]
         x = interpolate(found, ends[0].x, ends[1].x, args.n, joined([end.y for end in ends]))
         if out is not None and out.suffix == ".png" and found.codec.outer.space.is_image:
-            write_picture(out, grid(x, found.codec.outer.levels, columns=len(x)))
+            levels = cast("ImageCodec", found.codec.outer).levels
+            write_picture(out, grid(x, levels, columns=len(x)))
         elif out is not None:
             write_examples(out, x, found)
     if args.json:

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(family: str, members: list[Entry]) -> list[list[str]]:
-    rows = []
+    rows: list[list[str]] = []
     for entry in members:
         density = f"{entry.density}: {entry.reason}" if entry.reason else entry.density
         accepts, can = ", ".join(entry.spaces), ", ".join(_abilities(entry))

@@ -20,7 +20,7 @@ def console(*, errors: bool = False, width: int = 160) -> Console:
     stream = sys.stderr if errors else sys.stdout
     known = stream.isatty() or "COLUMNS" in os.environ
     screen = Console(file=stream, width=None if known else width, highlight=False)
-    screen.on_broken_pipe = _closed
+    screen.on_broken_pipe = _closed  # type: ignore[method-assign]  # rich has it to be replaced
     return screen
 
 

@@ -6,12 +6,15 @@ import argparse
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pangen.cli.examples import add_examples, check_name, examples_for, write_examples, write_picture
 from pangen.cli.options import add_data, add_json, add_machine, limit_threads, whole
 from pangen.cli.output import print_json
 from pangen.errors import PangenError
+
+if TYPE_CHECKING:
+    from pangen.codecs import ImageCodec
 
 ENDINGS = (".png", ".npy")
 
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         elif out is not None:
             shown = min(args.n, len(x))
             rows = [*x[:shown], *again[:shown]]
-            write_picture(out, grid(_stacked(rows), found.codec.outer.levels, columns=shown))
+            levels = cast("ImageCodec", found.codec.outer).levels
+            write_picture(out, grid(_stacked(rows), levels, columns=shown))
     if args.json:
         print_json(
             {

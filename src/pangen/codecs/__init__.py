@@ -10,7 +10,7 @@ import pydantic
 import torch
 
 from pangen.codecs.codec import Codec, Encoded
-from pangen.codecs.images import Binary, Dequantise, Grid, Levels
+from pangen.codecs.images import Binary, Dequantise, Grid, ImageCodec, Levels
 from pangen.codecs.learned import LearnedCodec, code_space, sort
 from pangen.codecs.pairs import CharacterPairs, Pairs, SubwordPairs, captions
 from pangen.codecs.series import Columns, Quantise, Scale, Windows
@@ -188,7 +188,7 @@ def _labels(entry: Entry, data: Data, codec: type[Codec], conditional: bool | No
         return captions(data)
     if not entry.conditional:
         raise PangenError(f"{entry.name} cannot be conditioned on labels; leave out 'conditional'.")
-    if not data.labels or data.train.y is None:
+    if not data.labels or not isinstance(data.train.y, torch.Tensor):
         raise PangenError(f"'{data.name}' has no labels to condition on.")
     counts = torch.bincount(data.train.y, minlength=len(data.labels))
     return {"labels": data.labels, "label_counts": tuple(counts.tolist())}
@@ -199,6 +199,7 @@ __all__ = [
     "Cells",
     "Codec",
     "Encoded",
+    "ImageCodec",
     "LearnedCodec",
     "Sound",
     "Text",

@@ -6,15 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast, get_type_hints
 
 import torch
 from torch import Tensor
 
 from pangen.errors import PangenError
-from pangen.space import Space, class_space
+from pangen.space import Space, Trust, class_space
 
 if TYPE_CHECKING:
+    from pangen.codecs.text import Text
     from pangen.data.dataset import Data
 
 
@@ -42,7 +43,7 @@ class Codec(ABC):
     """Some of these texts that the training split has."""
 
     name: ClassVar[str]
-    kind: ClassVar[str] = "exact"
+    kind: ClassVar[Trust] = "exact"
     """What an exact model becomes behind this codec: "exact" or "lower bound"."""
     shows: ClassVar[frozenset[str]]
     """Layout of x (vector, sequence or map) and its values, which a model behind this codec therefore knows."""
@@ -105,7 +106,9 @@ class Codec(ABC):
 
     def encode_condition(self, y: Any) -> Tensor | None:
         """Raw conditions, as `Split.y` holds them, to `(B, *condition.shape)`; None without condition."""
-        return self.source.told(y) if self.source is not None else y if self.labels else None
+        if self.source is not None:
+            return cast("Text", self.source).told(y)
+        return y if self.labels else None
 
     def draw_conditions(self, n: int, generator: torch.Generator) -> Any:
         """`n` raw conditions, as often as the training data has them."""

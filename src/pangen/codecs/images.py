@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from pangen.codecs.codec import Codec, Encoded
-from pangen.space import Space
+from pangen.space import Space, Trust
 
 if TYPE_CHECKING:
     from pangen.data.dataset import Data
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Image(Codec):
+class ImageCodec(Codec):
+    """What codecs of images share."""
+
     shape: tuple[int, ...]
     levels: int
 
@@ -34,7 +36,7 @@ class _Image(Codec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Binary(_Image):
+class Binary(ImageCodec):
     """Two-level images as they are."""
 
     name: ClassVar[str] = "binary"
@@ -56,7 +58,7 @@ class Binary(_Image):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid(_Image):
+class Grid(ImageCodec):
     """K levels as K equally spaced values from -1 to 1."""
 
     name: ClassVar[str] = "grid"
@@ -75,7 +77,7 @@ class Grid(_Image):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Levels(_Image):
+class Levels(ImageCodec):
     """K levels as K tokens, without an order."""
 
     name: ClassVar[str] = "levels"
@@ -93,7 +95,7 @@ class Levels(_Image):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dequantise(_Image):
+class Dequantise(ImageCodec):
     """Uniform noise fills each level's cell, then a logit opens the interval to the real line.
 
     y = (raw + u) / K, u ~ U[0, 1); x = logit(alpha + (1 - 2 alpha) y). By Jensen's inequality the
@@ -103,7 +105,7 @@ class Dequantise(_Image):
 
     name: ClassVar[str] = "dequantise"
     shows: ClassVar = frozenset({"map", "real"})
-    kind: ClassVar[str] = "lower bound"
+    kind: ClassVar[Trust] = "lower bound"
     alpha: float = 0.05
 
     @property

@@ -19,7 +19,7 @@ from pangen.errors import PangenError
 from pangen.likelihoods import Normal, Point
 from pangen.precision import precision
 from pangen.rng import generator, whole
-from pangen.space import Distribution, Space
+from pangen.space import Distribution, Space, Trust
 
 if TYPE_CHECKING:
     from pangen.data.dataset import Data
@@ -42,7 +42,7 @@ class LearnedCodec(Codec):
     """
 
     name: ClassVar[str] = "learned"
-    kind: ClassVar[str] = "lower bound"
+    kind: ClassVar[Trust] = "lower bound"
     run: str
     """The folder of the first stage."""
     weights: str
@@ -63,25 +63,27 @@ class LearnedCodec(Codec):
     def fit(cls, data: Data, **settings: Any) -> Self:
         weights = digest(data.encoder)
         first = first_stage(data.encoder, weights, "cpu")
-        space = first.model.latent_space
+        space = codes_of(first).latent_space
         raw = data.train.first(EXAMPLES).all(generator("cpu", "codes", "draw"))[0]
         q = [part.q for part in parts(first, raw, generator("cpu", "codes", "encode"))]
         real = space.kind == "real"
         # all mass on one of uncountably many values has no density that could be compared
         bound = isinstance(first.model, HasPosterior) and not (real and isinstance(q[0], Point))
-        fields: dict[str, Any] = {"mean": (), "std": ()}
+        mean: tuple[float, ...] = ()
+        deviation: tuple[float, ...] = ()
         if real:
             z = torch.cat([part.sample(generator("cpu", "codes", i)) for i, part in enumerate(q)]).double()
             z = z.movedim(1, -1).flatten(0, -2)  # (values, entries or channels)
             std = z.std(0, correction=0)
-            fields = {"mean": z.mean(0), "std": torch.where(std > 0, std, 1.0)}
+            mean, deviation = tuple(z.mean(0).tolist()), tuple(torch.where(std > 0, std, 1.0).tolist())
         return cls(
             run=data.encoder,
             weights=weights,
             code_shape=tuple(space.shape),
             code_levels=0 if real else space.levels,
             bound=bound and not first.codec.reason,
-            **{name: tuple(map(float, values)) for name, values in fields.items()},
+            mean=mean,
+            std=deviation,
             **settings,
         )
 
@@ -105,11 +107,12 @@ class LearnedCodec(Codec):
 
     def encode(self, raw: Any, *, generator: torch.Generator | None = None) -> Encoded:
         first = self.first(raw.device if isinstance(raw, Tensor) else "cpu")
+        p = first.model.p if self.bound and isinstance(first.model, HasPosterior) else None
         codes, volumes = [], []
         for x, volume, q in parts(first, raw, generator):
             z = q.sample(generator)
             with torch.no_grad(), precision(first.recipe.dtype):
-                known = first.model.p(z).log_prob(x) - q.log_prob(z) if self.bound else math.nan
+                known = math.nan if p is None else p(z).log_prob(x) - q.log_prob(z)
             codes.append(z)
             volumes.append(volume + known)
         return Encoded(self._standard(torch.cat(codes)), torch.cat(volumes) - self._log_scale)
@@ -117,6 +120,7 @@ class LearnedCodec(Codec):
     def decode(self, x: Tensor, *, generator: torch.Generator | None = None) -> Any:
         first = self.first(x.device)
         model, size, n = first.model, first.model.chunk, len(x)
+        drawn = model.p if generator is not None and isinstance(model, HasPosterior) else None
         z = x
         if not self.code_levels:
             z = (x * self._along(self.std, x) + self._along(self.mean, x)).to(
@@ -126,8 +130,8 @@ class LearnedCodec(Codec):
         with torch.no_grad(), precision(first.recipe.dtype):
             for start in range(0, n, size):
                 index = whole(start, size, n, x.device)
-                drawn = generator is not None and isinstance(model, HasPosterior)
-                part = model.p(z[index]).sample(generator) if drawn else model.decode(z[index])
+                code = z[index]
+                part = codes_of(first).decode(code) if drawn is None else drawn(code).sample(generator)
                 found.append(part[: n - start])
             return first.codec.decode(torch.cat(found), generator=generator)
 
@@ -185,12 +189,13 @@ def _part(first: Run, raw: Any, generator: torch.Generator | None) -> Part:
             raw.to(model.device) if isinstance(raw, Tensor) else raw, generator=generator
         )
         x, volume = x.to(model.device), volume.to(model.device)
-        return Part(x, volume, model.q(x) if isinstance(model, HasPosterior) else Point(model.encode(x)))
+        q = model.q(x) if isinstance(model, HasPosterior) else Point(codes_of(first).encode(x))
+        return Part(x, volume, q)
 
 
 def code_space(run: str) -> Space:
     """Of the codes of a run."""
-    return first_stage(run, digest(run), "cpu").model.latent_space
+    return codes_of(first_stage(run, digest(run), "cpu")).latent_space
 
 
 def sort(space: Space) -> frozenset[str]:
@@ -224,7 +229,13 @@ def first_stage(run: str, weights: str, device: str) -> Run:
             "back, or fit the model of its codes again."
         )
     first = load_run(run, device="cpu")
-    if not isinstance(first.model, HasLatent):
-        raise PangenError(f"the {first.entry.name} in {run} has no codes; give another first stage.")
+    codes_of(first)
     first.model.to(device).requires_grad_(False)
     return first
+
+
+def codes_of(first: Run) -> HasLatent:
+    """The model of a first stage, which knows codes."""
+    if not isinstance(first.model, HasLatent):
+        raise PangenError(f"the {first.entry.name} in {first.path} has no codes; give another first stage.")
+    return first.model

@@ -15,7 +15,7 @@ from pangen.codecs.subwords import BYTES, Subwords
 from pangen.codecs.text import Characters, Text
 from pangen.codecs.words import Words
 from pangen.rng import generator
-from pangen.space import Space
+from pangen.space import Space, Trust
 
 if TYPE_CHECKING:
     from pangen.data.dataset import Data
@@ -40,8 +40,10 @@ def captions(data: Data) -> dict[str, Any]:
 
 def _sources(data: Data) -> Data:
     """The texts that examples answer to, in the place of these."""
-    splits = {name: data.split(name) for name in ("train", "validation", "test")}
-    return replace(data, **{name: replace(split, x=split.y, redraw=False) for name, split in splits.items()})
+    train, validation, test = (
+        replace(split, x=split.y, redraw=False) for split in (data.train, data.validation, data.test)
+    )
+    return replace(data, train=train, validation=validation, test=test)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ class SubwordPairs(Pairs):
     """Byte-pair encoding, learnt on each side."""
 
     name: ClassVar[str] = "bpe-pairs"
-    kind: ClassVar[str] = Subwords.kind
+    kind: ClassVar[Trust] = Subwords.kind
     texts: ClassVar = Subwords
     vocabulary: Annotated[int, Ge(BYTES)]
     """Tokens at most, on either side."""

@@ -14,6 +14,7 @@ from annotated_types import Ge
 
 from pangen.codecs.text import Text
 from pangen.errors import PangenError
+from pangen.space import Trust
 
 if TYPE_CHECKING:
     from pangen.data.dataset import Data
@@ -81,7 +82,7 @@ class Subwords(_Bytes):
     """
 
     name: ClassVar[str] = "bpe"
-    kind: ClassVar[str] = "lower bound"
+    kind: ClassVar[Trust] = "lower bound"
     vocabulary: Annotated[int, Ge(BYTES)]
     """Tokens at most: the bytes, and pairs of tokens as long as one occurs twice."""
     merges: tuple[str, ...]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pangen.codecs.text import Characters, Text
 from pangen.settings import Count
+from pangen.space import Trust
 
 if TYPE_CHECKING:
     from pangen.data.dataset import Data
@@ -33,7 +34,7 @@ class Words(Text):
     """
 
     name: ClassVar[str] = "words"
-    kind: ClassVar[str] = "lower bound"
+    kind: ClassVar[Trust] = "lower bound"
     vocabulary: Count
     """Words at most, as long as one occurs twice."""
     spelling: Characters

@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pangen.compression.coder import Stack, pop_levels, push_levels, table
+from pangen.capabilities import HasLatent
+from pangen.compression.coder import Discrete, Stack, pop_levels, push_levels, table
 from pangen.likelihoods import Normal
 from pangen.run import Run
-from pangen.space import Distribution
+from pangen.space import Space
 
 REACH = 2**8
 FINEST = 12
@@ -91,21 +92,23 @@ class OneGroup(Protocol):
 
     def prior(self, n: int) -> Normal: ...
     def q(self, x: Tensor, y: Tensor | None = None) -> Normal: ...
-    def p(self, z: Tensor, y: Tensor | None = None) -> Distribution: ...
+    def p(self, z: Tensor, y: Tensor | None = None) -> Discrete: ...
 
 
 @runtime_checkable
 class Ladder(Protocol):
     """Groups of normal codes from the top down, q relative to p."""
 
+    latent_space: Space
+
     def up(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]: ...
     def descend(self, e: Tensor, y: Tensor | None, d: Any = None, pick: Any = None) -> Any: ...
-    def x_given(self, h: Tensor) -> Distribution: ...
+    def x_given(self, h: Tensor) -> Discrete: ...
 
 
 def descend(
     model: Any, x: Tensor | None, y: Tensor | None, n: int, pick: Pick, grids: Iterator[Grid]
-) -> tuple[list[Group], Callable[[], Distribution]]:
+) -> tuple[list[Group], Callable[[], Discrete]]:
     """All groups, codes picked by q where there is an x and else by p, and what gives p(x given z)."""
     picked: list[tuple[Grid, Tensor]] = []
 
@@ -190,9 +193,8 @@ class BitsBack:
     def write(self, raw: Tensor, labels: Tensor | None) -> np.ndarray:
         """The words of the stack; it grows with what is on it, so that little has to be there at the start."""
         if len(raw):
-            told = (raw[:ROWS], None if labels is None else labels[:ROWS])
-            self.fine = self._fine(*told)
-            self.initial = self._needed(*(None if part is None else part[:1] for part in told))
+            self.fine = self._fine(raw[:ROWS], None if labels is None else labels[:ROWS])
+            self.initial = self._needed(raw[:1], None if labels is None else labels[:1])
         found = stacked(self.initial, len(raw), partial(self._stacked, raw, labels), room=1.25)
         self.initial, self.nats, self.groups = found.initial, found.nats, found.groups
         return found.words
@@ -228,7 +230,8 @@ class BitsBack:
 
     def _needed(self, raw: Tensor, labels: Tensor | None) -> int:
         """Bytes that the code of one example is popped from."""
-        stack = Stack(noise(16 * self.run.model.latent_space.dims + 64), sealed=False)
+        codes = cast("HasLatent", self.run.model).latent_space
+        stack = Stack(noise(16 * codes.dims + 64), sealed=False)
         before = stack.bits
         self._popped(stack, raw, labels)
         return 4 * (-(-(before - stack.bits + SPARE) // 32) + 1)
@@ -243,7 +246,7 @@ class BitsBack:
 
     def _popped(
         self, stack: Stack, raw: Tensor, labels: Tensor | None
-    ) -> tuple[list[Group], Distribution, float]:
+    ) -> tuple[list[Group], Discrete, float]:
         n, x, y = len(raw), self._x(raw), self._inputs(labels)
 
         groups, found = descend(self.run.model, x, y, ROWS, _popping(stack, n), self._grids())
@@ -251,12 +254,12 @@ class BitsBack:
         nats = -px.log_prob(x)[:n].double()
         for group in groups:
             nats = nats + (group.q.log_prob(group.z) - group.p.log_prob(group.z))[:n].double()
-        if labels is not None:
+        if labels is not None and self.prior is not None:
             nats = nats - self.prior[labels]
         return groups, px, float(nats.sum())
 
     def _pushed(
-        self, stack: Stack, raw: Tensor, groups: list[Group], px: Distribution, labels: Tensor | None
+        self, stack: Stack, raw: Tensor, groups: list[Group], px: Discrete, labels: Tensor | None
     ) -> None:
         n = len(raw)
         levels = torch.zeros(ROWS, *raw.shape[1:], dtype=torch.int64)
@@ -264,13 +267,13 @@ class BitsBack:
         push_levels(stack, lambda k: px.below(_filled(k))[:n], self.levels, levels[:n])
         for group in reversed(groups):
             _push(stack, group, group.p, n)
-        if labels is not None:
-            stack.push(self._table(n), labels.numpy().astype(np.int32))
+        if labels is not None and self.prior is not None:
+            stack.push(table(self.prior.expand(n, -1)), labels.numpy().astype(np.int32))
 
     def _read(self, stack: Stack, n: int) -> Tensor:
         labels = None
         if self.prior is not None:
-            labels = torch.from_numpy(stack.pop(self._table(n)).astype(np.int64))
+            labels = torch.from_numpy(stack.pop(table(self.prior.expand(n, -1))).astype(np.int64))
         y = self._inputs(labels)
 
         groups, found = descend(self.run.model, None, y, ROWS, _popping(stack, n), self._grids())
@@ -284,9 +287,6 @@ class BitsBack:
         for group in reversed(again):
             _push(stack, group, group.q, n)
         return raw
-
-    def _table(self, n: int) -> np.ndarray:
-        return table(self.prior.expand(n, -1))
 
 
 def _popping(stack: Stack, n: int) -> Pick:

@@ -74,8 +74,8 @@ class Chain:
         """The stack when some examples are on it, and what they are worth."""
         tape, raw, y = Tape(stack), raw[some], None if labels is None else labels[some]
         nats = self.scheme.write(tape, raw, self._inputs(y))
-        if y is not None:
-            tape.push(y, stack.family, self._table(len(y)))
+        if y is not None and self.prior is not None:
+            tape.push(y, stack.family, table(self.prior.expand(len(y), -1)))
             nats -= float(self.prior[y].sum())
         return tape, nats
 
@@ -85,7 +85,7 @@ class Chain:
         for n in reversed(self.groups):
             labels = None
             if self.prior is not None:
-                labels = tape.pop(tape.stack.family, self._table(n))
+                labels = tape.pop(tape.stack.family, table(self.prior.expand(n, -1)))
             found.append(self.scheme.read(tape, n, self._inputs(labels)))
         rest = tape.stack.ans.get_compressed(unseal=True) if self.groups else words
         if not np.array_equal(rest, noise(self.initial)):
@@ -94,9 +94,6 @@ class Chain:
 
     def _inputs(self, y: Tensor | None) -> Tensor | None:
         return self.run.codec.space.filled(y, ROWS)
-
-    def _table(self, n: int) -> np.ndarray:
-        return table(self.prior.expand(n, -1))
 
 
 def filled(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pangen.errors import PangenError
+from pangen.space import Distribution
 
 BITS = 24
 """Of a probability."""
@@ -21,6 +22,14 @@ ONE = 1 << BITS
 
 Symbols = np.ndarray
 """int32 `(n,)`."""
+
+
+class Discrete(Distribution, Protocol):
+    """A distribution over whole levels."""
+
+    def below(self, k: Tensor) -> Tensor:
+        """The probability of the first k levels."""
+        ...
 
 
 class Coder(Protocol):
@@ -40,6 +49,8 @@ class Writer:
         self.family = self.library.stream.model.Categorical(perfect=False)
 
     def code(self, table: np.ndarray, known: Symbols | None = None) -> Symbols:
+        if known is None:
+            raise ValueError("a queue is written of known symbols")
         self.queue.encode(known, self.family, table)
         return known
 

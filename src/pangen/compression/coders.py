@@ -6,18 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pangen.capabilities import HasDenoiser, HasMasked, HasNextToken, HasPosterior
-from pangen.codecs import LearnedCodec, Text
+from pangen.codecs import LearnedCodec, MuLaw, Text
 from pangen.compression import bits_back, tokens
 from pangen.compression.bits_back import BitsBack, Ladder, OneGroup
 from pangen.compression.chain import Chain, Scheme
-from pangen.compression.coder import Coder, Reader, Writer, code_levels, table
+from pangen.compression.coder import Coder, Discrete, Reader, Writer, code_levels, table
 from pangen.compression.diffusion import STEPS, HasChain, StepsBack
 from pangen.compression.flows import LocalBitsBack
 from pangen.compression.kinds import Form, Images, Kind, Sounds, Texts, cells, kind_of
@@ -27,7 +27,6 @@ from pangen.errors import PangenError
 from pangen.families.flow.flow import FlowModel
 from pangen.likelihoods import Normal
 from pangen.run import Run
-from pangen.space import Distribution
 
 
 @dataclass
@@ -44,11 +43,19 @@ class Facts:
 class FileCoder(Protocol):
     """Units of files to words and back."""
 
-    name: ClassVar[str]
-    run: Run
-    kind: Kind
-    threads: int
-    """Of the coder, whatever its user has: another number may change the last digits of a probability."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def run(self) -> Run: ...
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def threads(self) -> int:
+        """Of the coder, whatever its user has: another number may change the last digits of a probability."""
+        ...
 
     def write(self, forms: Sequence[Form], units: Sequence[Any]) -> tuple[np.ndarray, Facts]: ...
 
@@ -86,55 +93,63 @@ class TokenCoder(QueueCoder):
     """Of a model that predicts the next token."""
 
     name: ClassVar[str] = "next token"
+    kind: Images | Texts | Sounds
 
     def _code(
         self, coder: Coder, forms: Sequence[Form], units: Sequence[Any] | None, facts: Facts
     ) -> list[Any]:
         """All rows of tokens, and before and after them what these leave open."""
         match self.kind:
-            case Images():
-                return self._images(coder, forms, units, facts)
-            case Texts():
-                return self._texts(coder, forms, units, facts)
-            case Sounds():
-                return self._sounds(coder, forms, units, facts)
+            case Images() as images:
+                return self._images(images, coder, forms, units, facts)
+            case Texts() as texts:
+                return self._texts(texts, coder, forms, units, facts)
+            case Sounds() as sounds:
+                return self._sounds(sounds, coder, forms, units, facts)
 
-    def _images(self, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts) -> list[np.ndarray]:
-        run, shape = self.run, self.kind.shape
-        counts = [self.kind.count(form) for form in forms]
-        raw = None if units is None else joined(self.kind, units)
+    def _images(
+        self, kind: Images, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts
+    ) -> list[np.ndarray]:
+        run, shape, model = self.run, kind.shape, cast("HasNextToken", self.run.model)
+        counts = [kind.count(form) for form in forms]
+        raw = None if units is None else joined(kind, units)
         labels = code_labels(run, coder, sum(counts), raw, facts)
-        known = ()
+        known: list[np.ndarray] = []
         if raw is not None and len(raw):
-            known = run.model.tokens(run.codec.encode(raw).x).long().numpy()
+            known = list(model.tokens(run.codec.encode(raw).x).long().numpy())
         dims = int(np.prod(shape))
         rows = Rows(sum(counts), dims, dims, [dims] * sum(counts), labels=labels, known=known)
         found = code_rows(run, rows, coder, facts)
         if not found:
             return [np.empty((0, *shape), np.uint8) for _ in forms]
-        x = run.model.examples(torch.from_numpy(np.stack(found)))
+        x = model.examples(torch.from_numpy(np.stack(found)))
         levels = run.codec.decode(x).numpy()
         return np.split(levels, np.cumsum(counts)[:-1])
 
-    def _texts(self, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts) -> list[list[np.ndarray]]:
-        codec, counts = self.run.codec, [self.kind.count(form) for form in forms]
+    def _texts(
+        self, kind: Texts, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts
+    ) -> list[list[np.ndarray]]:
+        codec, counts = kind.codec, [kind.count(form) for form in forms]
         lengths = None
         if not codec.lines:
-            lengths = [n for form in forms for n in self.kind.lengths(form)]
+            lengths = [n for form in forms for n in kind.lengths(form)]
         known = () if units is None else [row for rows in units for row in rows]
         rows = Rows(sum(counts), codec.context, codec.length, lengths, codec.data_space.end, known=known)
         found = code_rows(self.run, rows, coder, facts)
         ends = np.cumsum([0, *counts]).tolist()
         return [found[a:b] for a, b in pairwise(ends)]
 
-    def _sounds(self, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts) -> list[np.ndarray]:
+    def _sounds(
+        self, kind: Sounds, coder: Coder, forms: Sequence[Form], units: Any, facts: Facts
+    ) -> list[np.ndarray]:
         """Levels by the model; which sample of those that a level stands for, each as likely."""
         level, start, count = cells()
         samples = None if units is None else torch.from_numpy(np.concatenate([np.empty(0, np.int64), *units]))
         known = None if samples is None else level[samples + 2**15]
-        lengths = [n for form in forms for n in self.kind.lengths(form)]
+        lengths = [n for form in forms for n in kind.lengths(form)]
+        longest = cast("MuLaw", self.run.codec).length
         rows = Rows(
-            len(lengths), self.run.codec.length, self.run.codec.length, lengths,
+            len(lengths), longest, longest, lengths,
             known=() if known is None else [row.numpy() for row in known.split(lengths)],
         )  # fmt: skip
         found = code_rows(self.run, rows, coder, facts)
@@ -158,7 +173,7 @@ class TokenCoder(QueueCoder):
 class HasFactors(Protocol):
     """Dimensions are independent given the label."""
 
-    def factors(self, n: int, y: Tensor | None = None) -> Distribution:
+    def factors(self, n: int, y: Tensor | None = None) -> Discrete:
         """p(x given y) of discrete x, `n` rows of it."""
         ...
 
@@ -179,7 +194,7 @@ class FactorCoder(QueueCoder):
         labels = code_labels(self.run, coder, n, raw, facts)
         for start in range(0, n, tokens.ROWS):
             now = slice(start, min(start + tokens.ROWS, n))
-            px = self.run.model.factors(now.stop - start, None if labels is None else labels[now])
+            px = self._model.factors(now.stop - start, None if labels is None else labels[now])
             known = None if raw is None else raw[now].long()
             shape = (now.stop - start, *self.kind.shape)
             parts.append(code_levels(coder, px.below, self.kind.levels, shape, known))
@@ -187,7 +202,11 @@ class FactorCoder(QueueCoder):
         return np.split(torch.cat(parts).numpy().astype(np.uint8), np.cumsum(counts)[:-1])
 
     def probe(self) -> bytes:
-        return self.run.model.factors(1).below(torch.ones(1, *self.kind.shape).long()).numpy().tobytes()
+        return self._model.factors(1).below(torch.ones(1, *self.kind.shape).long()).numpy().tobytes()
+
+    @property
+    def _model(self) -> HasFactors:
+        return cast("HasFactors", self.run.model)
 
 
 @dataclass
@@ -315,7 +334,7 @@ def coder_of(run: Run, *, pixels: bool = False) -> FileCoder:
         )
     if isinstance(model, HasNextToken):
         return TokenCoder(run, kind)
-    if isinstance(model, HasFactors):
+    if isinstance(model, HasFactors) and isinstance(kind, Images):
         return FactorCoder(run, kind)
     if isinstance(kind, Images) and (scheme := scheme_of(run, kind.levels)):
         return ChainCoder(run, kind, scheme, run.card.get("threads") or 1)

@@ -11,18 +11,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from pangen.compression.chain import ROWS, filled
-from pangen.compression.coder import pop_levels, push_levels
+from pangen.compression.coder import Discrete, pop_levels, push_levels
 from pangen.compression.tape import Tape
 from pangen.likelihoods import Bernoulli, GridNormal, Normal
 from pangen.run import Run
 from pangen.samplers.noise import posterior
-from pangen.space import Distribution
 
 STEPS = 100
 """Of a model whose bound is of infinitely many."""
@@ -62,10 +61,14 @@ class StepsBack:
         """Tells how many steps, as the file must."""
         return f"bits back over {self.steps} steps"
 
+    @property
+    def model(self) -> HasChain:
+        return cast("HasChain", self.run.model)
+
     @cached_property
     def sigmas(self) -> Tensor:
         """Levels `(K + 1,)` that rise, float64."""
-        return self.run.model.rungs(self.steps).double().flip(0)
+        return self.model.rungs(self.steps).double().flip(0)
 
     @cached_property
     def cells(self) -> list[float]:
@@ -118,7 +121,7 @@ class StepsBack:
         sigma, lower, cell = self.sigmas[i], self.sigmas[i - 1], self.cells[i - 1]
         value = self._value(z, i)
         mean, variance = posterior(value, self._estimate(value, i, y), sigma, lower)
-        std = (variance * self.run.model.widening(sigma, lower).double()).sqrt() / cell
+        std = (variance * self.model.widening(sigma, lower).double()).sqrt() / cell
         return mean / cell, std.expand(mean.shape)
 
     def _top(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -127,14 +130,14 @@ class StepsBack:
 
     def _estimate(self, value: Tensor, i: int, y: Tensor | None) -> Tensor:
         x = filled(value).to(torch.get_default_dtype())
-        return self.run.model.denoise(x, self.sigmas[i].to(x).expand(ROWS), y)[: len(value)].double()
+        return self.model.denoise(x, self.sigmas[i].to(x).expand(ROWS), y)[: len(value)].double()
 
-    def _last(self, z: Tensor, y: Tensor | None) -> Distribution:
+    def _last(self, z: Tensor, y: Tensor | None) -> Discrete:
         """p(x given z_0), of `ROWS` rows."""
         mean = filled(self._estimate(self._value(z, 0), 0, y))
         if self.run.model.space.kind == "binary":
             return Bernoulli(mean.clamp(1e-4, 1 - 1e-4).logit()[:, None])
-        std = self.run.model.error(self.sigmas[0]).double().sqrt()
+        std = self.model.error(self.sigmas[0]).double().sqrt()
         return GridNormal(Normal(mean, std.log().expand(mean.shape)), levels=self.levels)
 
     def probe(self) -> Tensor:

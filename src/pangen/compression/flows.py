@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pangen.codecs import Dequantise
 from pangen.compression.chain import ROWS, filled
 from pangen.compression.coder import constriction, table
 from pangen.compression.tape import Tape
 from pangen.compression.walk import CELL, Walk, units
+from pangen.families.flow.flow import FlowModel
 from pangen.networks.bijections.bases import BaseDensity, Mixture
 from pangen.networks.bijections.bases import Normal as NormalBase
 from pangen.run import Run
@@ -64,15 +66,18 @@ class LocalBitsBack:
     levels: int
 
     def __post_init__(self) -> None:
-        model = self.run.model
-        own = model.dequantiser
-        self.alpha = self.run.codec.alpha if own is None else own.logit.alpha
+        own, self.flow = self.model.dequantiser, self.model.flow
+        self.alpha = cast("Dequantise", self.run.codec).alpha if own is None else own.logit.alpha
         self.noise = [] if own is None or own.q is None else list(own.q.parts[1:-1])
-        last = len(model.flow.base.last)  # of a uniform base the logit is logistic
-        self.parts = list(model.flow.transform.parts)[: -last or None]
+        last = len(self.flow.base.last)  # of a uniform base the logit is logistic
+        self.parts = list(self.flow.transform.parts)[: -last or None]
+
+    @property
+    def model(self) -> FlowModel:
+        return cast("FlowModel", self.run.model)
 
     def write(self, tape: Tape, raw: Tensor, y: Tensor | None) -> float:
-        x, context = self._x(raw), self.run.model.flow.context(y, ROWS)
+        x, context = self._x(raw), self.flow.context(y, ROWS)
         w = tape.pop_by(logistic, STEPS, BITS, tuple(raw.shape), sure=True)
         nats, walk = float(log_logistic(units(w)).sum()), Walk(tape, ahead=True)
         for part in self.noise:
@@ -82,12 +87,12 @@ class LocalBitsBack:
         tape.push(raw.flatten(), *self._near(fill, v))
         for part in self.parts:
             v = walk.through(part, v, context)
-        return nats - walk.log_det - push_base(tape, self.run.model.flow.base, v)
+        return nats - walk.log_det - push_base(tape, self.flow.base, v)
 
     def read(self, tape: Tape, n: int, y: Tensor | None) -> Tensor:
-        context = self.run.model.flow.context(y, ROWS)
+        context = self.flow.context(y, ROWS)
         shape, walk = (n, *self.run.codec.data_space.shape), Walk(tape, ahead=False)
-        v = pop_base(tape, self.run.model.flow.base, shape)
+        v = pop_base(tape, self.flow.base, shape)
         for part in reversed(self.parts):
             v = walk.through(part, v, context)
         raw = tape.pop(*self._near(self._fill(v), v)).view(shape)
@@ -115,8 +120,8 @@ class LocalBitsBack:
         shape = (ROWS, *self.run.codec.data_space.shape)
         raw = (torch.arange(math.prod(shape)).view(shape) * 7919 // 3) % self.levels
         v = self._fill(raw).forward(torch.zeros(shape, dtype=torch.float64))[0].to(torch.get_default_dtype())
-        context = self.run.model.flow.context(self.run.codec.space.filled(None, ROWS), ROWS)
-        parts = [self.run.model.flow.transform(v, context)]
+        context = self.flow.context(self.run.codec.space.filled(None, ROWS), ROWS)
+        parts = [self.flow.transform(v, context)]
         x, e = self._x(raw), torch.zeros(shape)
         for part in self.noise:
             e, log_det = part(e, x)
@@ -169,8 +174,8 @@ def _standard(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 def _normal(base: Mixture, k: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Of each code given its component."""
-    found = base.means[k], base.log_deviations[k].exp()
-    return tuple(t.double().view(shape) / CELL for t in found)
+    mean, deviation = base.means[k], base.log_deviations[k].exp()
+    return mean.double().view(shape) / CELL, deviation.double().view(shape) / CELL
 
 
 def _components(base: Mixture, z: Tensor) -> Tensor:

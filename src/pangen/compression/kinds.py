@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pangen.codecs import Codec, Text
+from pangen.codecs import Codec, ImageCodec, Text
 from pangen.codecs.sound import LEVELS, MuLaw, quantise
 from pangen.codecs.text import Characters
 from pangen.compression.tokens import segments
@@ -166,8 +166,9 @@ class Texts:
         text = "\n".join(rows)
         return text.encode("utf-8")
 
-    def lengths(self, form: Form) -> list[int] | None:
-        return None if self.codec.lines else segments(form["tokens"], self.codec.context)
+    def lengths(self, form: Form) -> list[int]:
+        """Of the pieces that a stream is cut into."""
+        return segments(form["tokens"], self.codec.context)
 
     def count(self, form: Form) -> int:
         return form["lines"] if self.codec.lines else len(self.lengths(form))
@@ -232,7 +233,7 @@ def cells() -> tuple[Tensor, Tensor, Tensor]:
 
 def kind_of(codec: Codec, *, pixels: bool = False) -> Images | Texts | Sounds | None:
     """What files a codec's data can be of; None where values have a density and no probability."""
-    if codec.name in ("binary", "grid", "levels", "dequantise"):
+    if isinstance(codec, ImageCodec):
         return Images(tuple(codec.shape), codec.levels, pixels)
     if isinstance(codec, Text):
         return Texts(codec)

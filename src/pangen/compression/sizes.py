@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ FORMATS = {
 }
 
 
-def smaller(images: np.ndarray, levels: int, how: Mapping[str, object]) -> int:
+def smaller(images: np.ndarray, levels: int, how: Mapping[str, Any]) -> int:
     """Of one file for each image `(n, C, H, W)` and one sheet of all of them."""
     return min(
         sum(saved(image, levels, how) for image in images), sum(saved(s, levels, how) for s in sheets(images))
@@ -65,7 +66,7 @@ def sheets(images: np.ndarray) -> Iterator[np.ndarray]:
         yield part.reshape(high, wide, C, H, W).transpose(2, 0, 3, 1, 4).reshape(C, high * H, wide * W)
 
 
-def saved(image: np.ndarray, levels: int, how: Mapping[str, object]) -> int:
+def saved(image: np.ndarray, levels: int, how: Mapping[str, Any]) -> int:
     """Bytes of one image `(C, H, W)` of levels; of two levels a pixel is a bit."""
     from PIL import Image
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pangen.capabilities import HasNextToken
 from pangen.compression.coder import Coder, table
 from pangen.run import Run
 
@@ -73,7 +74,7 @@ def code_rows(run: Run, rows: Rows, coder: Coder, tally: Tally) -> list[np.ndarr
 def _chunk(
     run: Run, rows: Rows, index: np.ndarray, size: int, coder: Coder, tally: Tally
 ) -> list[np.ndarray]:
-    model = run.model
+    model = cast("HasNextToken", run.model)
     lengths = np.zeros(size, np.int64)
     lengths[: len(index)] = rows.most if rows.lengths is None else np.asarray(rows.lengths)[index]
     tokens = torch.zeros(size, int(lengths.max(initial=0)), dtype=torch.int64)
@@ -108,13 +109,13 @@ def _chunk(
 
 def probe(run: Run, context: int) -> bytes:
     """Tables of a few fixed tokens: where arithmetic differs, so do these."""
-    levels, reach = run.model.space.levels or 2, context
+    levels, reach, model = run.model.space.levels or 2, context, cast("HasNextToken", run.model)
     tokens = (torch.arange(8 * reach).view(8, -1) * 7919 // 3) % levels
     y, cache, parts = run.codec.space.filled(None, 8), None, []
     for t in range(min(reach, 6)):
-        logits, cache = run.model.next_logits(tokens[:, :t], cache, y)
+        logits, cache = model.next_logits(tokens[:, :t], cache, y)
         parts.append(table(logits.float()))
     if reach > 6:
-        logits, _ = run.model.next_logits(tokens[:, : reach // 2], None, y)
+        logits, _ = model.next_logits(tokens[:, : reach // 2], None, y)
         parts.append(table(logits.float()))
     return b"".join(part.tobytes() for part in parts)

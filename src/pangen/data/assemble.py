@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pangen.data.dataset import Column, Data, Modality, Split
+from pangen.data.dataset import Column, Data, Modality, Split, as_splits
 from pangen.errors import PangenError
 from pangen.rng import generator
 
@@ -63,7 +63,7 @@ def assemble(
     return Data(
         name,
         train.modality,
-        **splits,
+        **as_splits(splits),
         levels=levels,
         labels=labels,
         window=window,
@@ -108,11 +108,12 @@ def _levels(parts: Mapping[str, Examples]) -> tuple[Mapping[str, Examples], int,
 
 def _classes(
     parts: Mapping[str, Examples], source: str
-) -> tuple[tuple[str, ...], dict[str, torch.Tensor | None]]:
-    """Names of the classes in sorted order, and each example's index among them."""
-    if parts["train"].y is None or isinstance(parts["train"].y, tuple):
-        return (), {split: part.y for split, part in parts.items()}
-    every = np.concatenate([part.y for part in parts.values() if part.y is not None])
+) -> tuple[tuple[str, ...], Mapping[str, torch.Tensor | tuple[str, ...] | None]]:
+    """Names of the classes in sorted order, and each example's index among them; or the texts beside them."""
+    labels = [part.y for part in parts.values() if isinstance(part.y, np.ndarray)]
+    if not labels:
+        return (), {split: part.y for split, part in parts.items() if not isinstance(part.y, np.ndarray)}
+    every = np.concatenate(labels)
     classes, index = np.unique(every, return_inverse=True)
     if len(classes) == 1:
         raise PangenError(

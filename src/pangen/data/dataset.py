@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -22,10 +22,15 @@ REAL = frozenset({"vector", "table", "series"})
 class Truth(Protocol):
     """The law a known-truth set was drawn from."""
 
-    entropy: float
-    """Of one example, in nats (differential entropy where the examples are real-valued)."""
-    modes: int
-    """Parts that can be told apart, such as the components of a mixture."""
+    @property
+    def entropy(self) -> float:
+        """Of one example, in nats (differential entropy where the examples are real-valued)."""
+        ...
+
+    @property
+    def modes(self) -> int:
+        """Parts that can be told apart, such as the components of a mixture."""
+        ...
 
     def log_prob(self, x: Any, seen: Tensor | None = None) -> Tensor:
         """Exact log p(x) in nats `(B,)` of raw examples, as `Split.x` holds them, or of what is `seen` of them."""
@@ -97,6 +102,19 @@ class Split:
     def first(self, n: int) -> Split:
         """The first `n` examples."""
         return replace(self, x=self.x[:n], y=None if self.y is None else self.y[:n])
+
+
+class Splits(TypedDict):
+    """The three splits of a data set."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+def as_splits(parts: Mapping[str, Split]) -> Splits:
+    """The three splits by the names that `Data` has for them."""
+    return {"train": parts["train"], "validation": parts["validation"], "test": parts["test"]}
 
 
 @dataclass(frozen=True)

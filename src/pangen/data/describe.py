@@ -39,7 +39,7 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
     }
     parts = [part.x for part in splits.values()]
     if data.captioned:
-        captions = [text for part in splits.values() for text in part.y]
+        captions = [text for part in splits.values() for text in part.y or ()]
         facts["captions"] = f"{len(set(captions))} different ones, such as '{captions[0]}'"
     if data.modality == "text":
         facts |= _text_facts(data, parts)
@@ -67,7 +67,7 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
 def _label_counts(data: Data) -> dict[str, int]:
     if not data.labels:
         return {}
-    ys = [part.y for part in (data.train, data.validation, data.test) if part.y is not None]
+    ys = [part.y for part in (data.train, data.validation, data.test) if isinstance(part.y, Tensor)]
     counts = torch.bincount(torch.cat(ys), minlength=len(data.labels))
     return dict(zip(data.labels, counts.tolist(), strict=True))
 

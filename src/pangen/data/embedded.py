@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
+from torch import Tensor
 
-from pangen.data.dataset import Data, Split
+from pangen.data.dataset import Data, Split, as_splits
 from pangen.data.pairs import TOYS, toy_data
 from pangen.rng import generator
 
@@ -44,8 +46,8 @@ def digits() -> Data:
     order = torch.randperm(len(raw.images), generator=torch.Generator().manual_seed(0))
     x = torch.from_numpy(raw.images).to(torch.uint8)[order, None]
     y = torch.from_numpy(raw.target).long()[order]
-    parts = [Split(a, b) for a, b in zip(x.split(SPLIT), y.split(SPLIT), strict=True)]
-    return Data("digits", "image", *parts, levels=17, labels=tuple("0123456789"))
+    train, validation, test = (Split(a, b) for a, b in zip(x.split(SPLIT), y.split(SPLIT), strict=True))
+    return Data("digits", "image", train, validation, test, levels=17, labels=tuple("0123456789"))
 
 
 def digits_binary() -> Data:
@@ -55,7 +57,7 @@ def digits_binary() -> Data:
         name: replace(split, x=(split.x >= THRESHOLD).to(torch.uint8))
         for name, split in (("train", grey.train), ("validation", grey.validation), ("test", grey.test))
     }
-    return replace(grey, name="digits-binary", levels=2, **parts)
+    return replace(grey, name="digits-binary", levels=2, **as_splits(parts))
 
 
 def captioned_digits() -> Data:
@@ -68,18 +70,20 @@ def captioned_digits() -> Data:
     for name in ("train", "validation", "test"):
         split = grey.split(name)
         drawn = torch.randint(len(CAPTIONS), (len(split),), generator=generator("cpu", "captions", name))
-        y = tuple(captions[c][i] for c, i in zip(split.y.tolist(), drawn.tolist(), strict=True))
+        classes = cast("Tensor", split.y).tolist()
+        y = tuple(captions[c][i] for c, i in zip(classes, drawn.tolist(), strict=True))
         parts[name] = replace(split, y=y)
     meanings = {text: digit for digit, texts in enumerate(captions) for text in texts}
-    return replace(grey, name="captioned-digits", labels=(), meanings=meanings, **parts)
+    return replace(grey, name="captioned-digits", labels=(), meanings=meanings, **as_splits(parts))
 
 
 def stacked_digits() -> Data:
     """Three digits of one split, drawn by chance, as the colours of an image: 1000 modes (Metz et al. 2017,
     Section 3.3.1, who stacked MNIST)."""
     grey = digits()
-    parts = []
+    parts: list[Split] = []
     for split, n in zip((grey.train, grey.validation, grey.test), STACKS, strict=True):
         drawn = torch.randint(len(split), (n, 3), generator=torch.Generator().manual_seed(len(parts)))
         parts.append(Split(split.x[drawn, 0]))
-    return Data("stacked-digits", "image", *parts, levels=grey.levels)
+    train, validation, test = parts
+    return Data("stacked-digits", "image", train, validation, test, levels=grey.levels)

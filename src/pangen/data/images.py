@@ -125,7 +125,7 @@ def _pixels(path: Path, size: tuple[int, int] | None, tally: _Tally) -> np.ndarr
         raise PangenError(f"{path} has more than 8 bits a channel; convert it to 8.")
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             tally.transparent += 1
         white = Image.new("RGBA", image.size, "white")
         grey = file.mode in ("L", "LA", "La", "1")

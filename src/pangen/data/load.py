@@ -124,8 +124,10 @@ def load_data(
             read = read_series(path, column) if kind == ".csv" else array_series(load_array(path), str(path))
             return series_data(str(path.resolve()), read, window, source=str(name), options=options)
         if kind in (ENDING, "folder of sound"):
-            how = {k: given[k] for k in ("rate", "mono", "seconds", "skip_bad", "series", "seed")}
-            return sound_data(path, source=str(name), options=options, **how)
+            return sound_data(
+                path, source=str(name), rate=rate, mono=mono, seconds=seconds, skip_bad=skip_bad,
+                series=series, seed=seed, options=options,
+            )  # fmt: skip
         parts, notes = _read(path, kind, given, window or WINDOW)
     except OSError as error:
         raise PangenError(f"{error.filename or path} cannot be read: {error.strerror}.") from None

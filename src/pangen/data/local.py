@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pangen.data.arrays import examples
 from pangen.data.assemble import assemble
-from pangen.data.dataset import Data, Split
+from pangen.data.dataset import Data, Split, as_splits
 from pangen.data.known import KNOWN
 from pangen.data.pairs import translations
 from pangen.data.series import read_series, series_data
@@ -70,7 +70,7 @@ def _mnist(name: str, paths: list[Path]) -> Data:
             redraw = split == "train" and name == "mnist-binary-dynamic"
             parts[split] = replace(part, redraw=True) if redraw else replace(part, x=_draw(part.x, split))
     labels = CLOTHES if name == "fashion-mnist" else tuple("0123456789")
-    return Data(name, "image", **parts, levels=2 if binary else 256, labels=labels)
+    return Data(name, "image", **as_splits(parts), levels=2 if binary else 256, labels=labels)
 
 
 def _cifar(name: str, paths: list[Path]) -> Data:
@@ -84,7 +84,7 @@ def _cifar(name: str, paths: list[Path]) -> Data:
             ("train", "validation", "test"), x.split([3250, 250, 500]), y.split([3250, 250, 500]), strict=True
         )
     }
-    return Data(name, "image", **parts, levels=256, labels=THINGS)
+    return Data(name, "image", **as_splits(parts), levels=256, labels=THINGS)
 
 
 def _faces(name: str, path: Path) -> Data:
@@ -105,7 +105,9 @@ def _faces(name: str, path: Path) -> Data:
             ("test", slice(8, 10)),
         )
     }
-    return Data(name, "image", **parts, levels=256, labels=tuple(f"person {i}" for i in range(PEOPLE)))
+    return Data(
+        name, "image", **as_splits(parts), levels=256, labels=tuple(f"person {i}" for i in range(PEOPLE))
+    )
 
 
 def _read_rows(path: Path) -> Tensor:
@@ -188,4 +190,4 @@ def _shakespeare(name: str, path: Path, window: int) -> Data:
             raise PangenError(
                 f"{path}: windows of {window} characters leave none for {part}; choose a smaller window."
             )
-    return Data(name, "text", **parts, window=window)
+    return Data(name, "text", **as_splits(parts), window=window)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from pangen.data.assemble import Examples
-from pangen.data.dataset import Data, Split
+from pangen.data.dataset import Data, Split, as_splits
 from pangen.data.text import read_characters
 from pangen.errors import PangenError
 from pangen.rng import generator
@@ -52,7 +52,7 @@ def translations(name: str, paths: list[Path]) -> Data:
         if len(x) != len(y):
             raise PangenError(f"{source} has {len(y)} lines and {target} {len(x)}: get the files again.")
         parts[split] = Split(x, y)
-    return Data(name, "text", **parts)
+    return Data(name, "text", **as_splits(parts))
 
 
 def _lines(path: Path) -> tuple[str, ...]:
@@ -65,7 +65,8 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 def toy_data(name: str) -> Data:
     """Strings of 3 to 10 letters, uniform in length and letters, none of them twice; the target follows the rule."""
-    noise, seen = generator("cpu", "toy pairs"), {}
+    seen: dict[str, None] = {}
+    noise = generator("cpu", "toy pairs")
     while len(seen) < sum(SIZES.values()):  # a dictionary keeps its order
         lengths = torch.randint(LENGTHS[0], LENGTHS[1] + 1, (5000,), generator=noise).tolist()
         letters = torch.randint(len(ALPHABET), (5000, LENGTHS[1]), generator=noise).tolist()
@@ -74,4 +75,4 @@ def toy_data(name: str) -> Data:
     for split, size in SIZES.items():
         y = tuple(next(sources) for _ in range(size))
         parts[split] = Split(tuple(map(TOYS[name], y)), y)
-    return Data(name, "text", **parts, alphabet=ALPHABET)
+    return Data(name, "text", **as_splits(parts), alphabet=ALPHABET)

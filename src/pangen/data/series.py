@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pangen.data.arrays import check_finite, float32
-from pangen.data.dataset import Data, Split, Truth
+from pangen.data.dataset import Data, Split, Truth, as_splits
 from pangen.data.table import GAPS, column_values, find_column, is_number, read_rows
 from pangen.errors import PangenError
 
@@ -61,7 +61,7 @@ def read_series(path: Path, column: str | int | None = None) -> Series:
     names = header or [str(i) for i in range(len(rows[0]))]
     first = [row[0] for row in rows]
     clock = _clock(path, names[0], first, lines) if len(names) > 1 else None
-    chosen = range(clock is not None, len(names))
+    chosen: Sequence[int] = range(clock is not None, len(names))
     if column is not None:
         chosen = [find_column(path, column, names)]
         if clock is not None and chosen[0] == 0:
@@ -141,7 +141,7 @@ def series_data(
         cut = series.values[:, start:stop].unfold(1, window, apart)
         splits[split] = Split(cut.movedim(0, 1))
     return Data(
-        name, "series", **splits, window=window, truth=truth, series=replace(series, ends=tuple(ends)), options=dict(options or {}), notes=tuple(notes)
+        name, "series", **as_splits(splits), window=window, truth=truth, series=replace(series, ends=tuple(ends)), options=dict(options or {}), notes=tuple(notes)
     )  # fmt: skip
 
 

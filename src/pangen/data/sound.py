@@ -8,13 +8,13 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from pangen.data.assemble import FEWEST, Examples, assemble
-from pangen.data.dataset import Data, Split
+from pangen.data.dataset import Data, Split, as_splits
 from pangen.data.folders import files_of, read_splits
 from pangen.errors import PangenError
 from pangen.limits import SAMPLES, UNPACKED
@@ -141,7 +141,7 @@ def _clips(folder: Path, reader: _Reader, seconds: float | None) -> _Sounds:
             f"resample all with --rate, such as --rate {min(every[0].rate, other.rate)}."
         )
     rate = every[0].rate if every else 0
-    most = _samples(seconds, rate)
+    most = None if seconds is None else _samples(seconds, rate)
     parts = {
         split: Examples("sound", tuple(torch.from_numpy(clip.x[:most]) for clip in clips), labels)
         for split, (clips, labels) in found.items()
@@ -158,7 +158,7 @@ def _clips(folder: Path, reader: _Reader, seconds: float | None) -> _Sounds:
 
 def _windows(path: Path, reader: _Reader, seconds: float) -> _Sounds:
     """The non-overlapping windows that fill a recording from its start."""
-    clip = reader.read(path)
+    clip = cast("_Clip", reader.read(path))  # a recording is one file, which is never skipped
     window = _samples(seconds, clip.rate)
     count, rest = divmod(len(clip.x), window)
     if count < FEWEST:
@@ -171,9 +171,9 @@ def _windows(path: Path, reader: _Reader, seconds: float) -> _Sounds:
     return _Sounds({"train": Examples("sound", x)}, clip.rate, window, [note] if rest else [])
 
 
-def _samples(seconds: float | None, rate: int) -> int | None:
-    """Samples in that many seconds, at least one; None: no bound."""
-    return None if seconds is None else max(round(seconds * rate), 1)
+def _samples(seconds: float, rate: int) -> int:
+    """Samples in that many seconds, at least one."""
+    return max(round(seconds * rate), 1)
 
 
 def samples_of(file: BinaryIO) -> tuple[np.ndarray, int]:
@@ -240,9 +240,10 @@ def spoken_digits(name: str, path: Path, seconds: float | None) -> Data:
     except (OSError, ValueError, IndexError, zipfile.BadZipFile) as error:
         raise PangenError(f"{path} cannot be read ({error}): get the file again.") from None
     rate = rates[0]
-    x = [torch.from_numpy(clip[: _samples(seconds, rate), 0].copy()) for clip in clips]
+    most = None if seconds is None else _samples(seconds, rate)
+    x = [torch.from_numpy(clip[:most, 0].copy()) for clip in clips]
     parts = {}
     for split, belongs in held_out.items():
         index = [i for i, take in enumerate(takes.tolist()) if belongs(take)]
         parts[split] = Split(tuple(x[i] for i in index), digits[index])
-    return Data(name, "sound", **parts, labels=tuple("0123456789"), rate=rate)
+    return Data(name, "sound", **as_splits(parts), labels=tuple("0123456789"), rate=rate)

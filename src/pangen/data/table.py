@@ -12,7 +12,7 @@ import numpy as np
 
 from pangen.data.arrays import float32
 from pangen.data.assemble import Examples
-from pangen.data.dataset import Column
+from pangen.data.dataset import Column, Modality
 from pangen.data.text import read_characters
 from pangen.errors import PangenError, unknown
 
@@ -39,7 +39,7 @@ def read_csv(path: Path, *, target: str | int | None) -> Examples:
     for j, i in enumerate(columns):
         column, x[:, j] = _read_column(path, names[i], [row[i] for row in rows], lines)
         table.append(column)
-    kind = "table" if np.isnan(x).any() or any(column.words for column in table) else "vector"
+    kind: Modality = "table" if np.isnan(x).any() or any(column.words for column in table) else "vector"
     shown = tuple(table) if kind == "table" else ()
     return Examples(kind, x, y, tuple(names[i] for i in columns), shown)
 

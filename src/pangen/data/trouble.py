@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from pangen.data.dataset import Data, Split
+from pangen.data.series import Series
 
 HELD_OUT = ("validation", "test")
 LOOKED_AT = 2**24
@@ -74,7 +75,7 @@ def _thin(split: Split, every: int) -> Split:
 
 def _size(data: Data, splits: Mapping[str, Split], every: int) -> Found:
     series = data.series is not None
-    count = data.series.ends[0] if series else len(data.train)
+    count = data.series.ends[0] if data.series is not None else len(data.train)
     if count >= FEW:
         return {}, []
     what = "steps" if series else "examples"
@@ -113,10 +114,11 @@ def _copies(data: Data, splits: Mapping[str, Split], every: int) -> Found:
         return counts, ["every example is the same: there is nothing to learn."]
     if data.labels:
         first: dict[Any, int] = {}
-        labels = [y for split in splits.values() for y in split.y.tolist()]
+        labels = [y for split in splits.values() for y in cast("Tensor", split.y).tolist()]
         torn = sum(first.setdefault(key, y) != y for key, y in zip(rows, labels, strict=True))
         counts["copies with another label"] = torn
-    found, usual = [], sum(n for n in times.values() if n > 1) / len(keys["train"])
+    found: list[str] = []
+    usual = sum(n for n in times.values() if n > 1) / len(keys["train"])
     if data.truth is not None or _bits(data) <= STATES:
         return counts, found
     if copies >= COPIES / every * len(rows):
@@ -162,7 +164,7 @@ def _images(data: Data, splits: Mapping[str, Split], every: int) -> Found:
         "images of one tone": f"{blank} of {len(flat)}",
         "grey levels": f"{low} to {high} of 0 to {top}",
     }
-    found = []
+    found: list[str] = []
     if still == flat.shape[1]:
         return counts, found
     if still > SAME * flat.shape[1]:
@@ -210,7 +212,8 @@ def _tables(data: Data, splits: Mapping[str, Split], every: int) -> Found:
 
 
 def _series(data: Data, splits: Mapping[str, Split], every: int) -> Found:
-    return _columns(data.series.values, data.series.columns)
+    series = cast("Series", data.series)
+    return _columns(series.values, series.columns)
 
 
 def _columns(columns: Tensor, names: Sequence[str]) -> Found:
@@ -283,7 +286,7 @@ def _sounds(data: Data, splits: Mapping[str, Split], every: int) -> Found:
 def _labels(data: Data, splits: Mapping[str, Split], every: int) -> Found:
     if not data.labels:
         return {}, []
-    many = torch.bincount(data.train.y, minlength=len(data.labels))
+    many = torch.bincount(cast("Tensor", data.train.y), minlength=len(data.labels))
     found = [f"label '{data.labels[i]}' has no training example." for i in (many == 0).nonzero().flatten()]
     most, least = int(many.argmax()), int(torch.where(many > 0, many, many.max()).argmin())
     ratio = int(many[most]) / max(int(many[least]), 1)

@@ -1,10 +1,11 @@
 """How good a model is: likelihood, fidelity, diversity, memorisation, cost; one model or many."""
 
 from pangen.evaluation.check import check
-from pangen.evaluation.comparison import Stage, compare
+from pangen.evaluation.comparison import compare
 from pangen.evaluation.frontier import frontier
 from pangen.evaluation.gym import gym
 from pangen.evaluation.judge import Judge, evaluate
+from pangen.evaluation.stage import Stage
 from pangen.evaluation.table import table_rows
 from pangen.evaluation.verify import merge_ledgers, verify
 

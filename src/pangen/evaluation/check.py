@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pangen.capabilities import HasLatent, HasLogProb
 from pangen.data.dataset import Data
@@ -102,7 +102,7 @@ def _integral(subject: Subject, model: GenerativeModel, space: Space) -> dict[st
         torch.linspace(a, b, INTERVALS + 1, device=model.device)
         for a, b in zip((low - width / 4).tolist(), (high + width / 4).tolist(), strict=True)
     ]
-    nats, kind = _nats(model, torch.cartesian_prod(*axes).view(-1, space.dims))
+    nats, kind = _nats(cast("HasLogProb", model), torch.cartesian_prod(*axes).view(-1, space.dims))
     p = nats.exp().view(*[INTERVALS + 1] * space.dims)
     cell = float((1.5 * width.double() / INTERVALS).prod())
     coarse = p[tuple([slice(None, None, 2)] * space.dims)]
@@ -173,7 +173,7 @@ def log_determinant(subject: Subject) -> dict[str, Any]:
     return {"largest": max(errors), "examples": len(errors), "dims": dims}
 
 
-def _jacobian(flow: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+def _jacobian(flow: HasLatent, x: Tensor, y: Tensor | None) -> Tensor:
     def encode(v: Tensor) -> Tensor:
         return flow.encode(v.view_as(x), y)[0]
 

@@ -57,7 +57,7 @@ class Closeness:
             return {"none": f"{n} examples are too few to measure by; {FEWEST} are needed"}, []
         fake, labels = self.features.embed(x[:n]), (self.y, None if y is None else y[:n])
         frechet, replicates = self._frechet(fake, labels[1])
-        given = {"labels": labels, "shares": self.shares, "seed": self.seed}
+        given: dict[str, Any] = {"labels": labels, "shares": self.shares, "seed": self.seed}
         entries = {"frechet": frechet}
         pr = precision_recall(self.real, fake, NEIGHBOURS["precision"])
         dc = density_coverage(self.real, fake, NEIGHBOURS["density"])

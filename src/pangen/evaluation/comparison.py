@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -23,6 +23,7 @@ from pangen.evaluation.evidence import EVIDENCE
 from pangen.evaluation.judge import Judge, without_cost, without_draws
 from pangen.evaluation.ledger import LEDGER, entries_of, write_ledger
 from pangen.evaluation.ranking import rank_intervals
+from pangen.evaluation.stage import Report, Stage
 from pangen.evaluation.summary import mark_beaten, summarise
 from pangen.files import make_folder, read_json, write_json
 from pangen.folder import CARD, CODEC, RECIPE, WEIGHTS
@@ -38,18 +39,6 @@ SHOWCASE = 16
 RESULT, REPORT, RUNS = "compare.json", "report.html", "runs"
 
 
-class Stage(NamedTuple):
-    """What a progress bar is told: which model of how many, and what happens to it."""
-
-    model: str
-    index: int
-    """From 0."""
-    count: int
-    what: Event | str
-    """A training event, or the name of another stage: "loading", "evaluating", "done" or "failed: ..."."""
-
-
-Report = Callable[[Stage], None]
 Lengths = tuple[float | None, Mapping[str, float], int | None]
 """Seconds of training, those of models that have others, and steps."""
 

@@ -49,7 +49,7 @@ def evidence(data: Data, x: Any, train: Any, found: Nearest, picture: Path | Non
 
 
 def _written(data: Data, value: str | Tensor) -> str:
-    if data.table:
+    if data.table and isinstance(value, Tensor):
         value = ", ".join(written(data.table, value[None])[0])
     if isinstance(value, str):
         return value if len(value) <= LETTERS else value[:LETTERS] + "…"

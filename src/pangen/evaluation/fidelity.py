@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -52,6 +52,10 @@ def frechet_replicates(
     return frechet_of_moments(*ours, *theirs)
 
 
+@overload
+def class_weights(y: Tensor | None, shares: Tensor | None, drawn: Tensor) -> Tensor: ...
+@overload
+def class_weights(y: Tensor | None, shares: Tensor | None, drawn: None = None) -> Tensor | None: ...
 def class_weights(y: Tensor | None, shares: Tensor | None, drawn: Tensor | None = None) -> Tensor | None:
     """Weights `(N,)` under which the classes `y` `(N,)` have the given shares `(classes,)`.
 

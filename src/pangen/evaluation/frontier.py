@@ -10,13 +10,14 @@ from functools import partial
 from itertools import count, takewhile
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pangen.capabilities import HasDenoiser
 from pangen.errors import PangenError, unknown
-from pangen.evaluation.comparison import Report, Stage, machine
+from pangen.evaluation.comparison import machine
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.judge import Judge, data_of
+from pangen.evaluation.stage import Report, Stage
 from pangen.files import make_folder, write_json, write_text
 from pangen.run import Run, as_run
 from pangen.samplers.choice import SAMPLERS
@@ -174,17 +175,17 @@ def _plan(
 
 
 def _ways(run: Run, samplers: Sequence[str], guidance: float) -> Iterator[Way]:
+    make: Callable[..., Sampler] = cast("Any", run.model).sampler  # which every `HasDenoiser` of ours has
     if "sampler" not in inspect.signature(type(run.model).trajectory).parameters:
-        yield Way(OWN, lambda steps: run.model.sampler(steps=steps), {}, 1)
+        yield Way(OWN, lambda steps: make(steps=steps), {}, 1)
         return
     told, each = ({"guidance": guidance}, 2) if guidance != 1 else ({}, 1)
     for name in samplers:
-        yield Way(
-            name,
-            lambda steps, name=name: run.model.sampler(name, steps=steps),
-            {"sampler": name, **told},
-            each,
-        )
+        yield Way(name, partial(_made, make, name), {"sampler": name, **told}, each)
+
+
+def _made(make: Callable[..., Sampler], name: str, steps: int) -> Sampler:
+    return make(name, steps=steps)
 
 
 def most_steps(make: Callable[[int], Sampler], evaluations: int) -> int:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pangen.codecs import accepts
 from pangen.data import load_data
-from pangen.data.dataset import Data
+from pangen.data.dataset import Data, Truth
 from pangen.data.known import KNOWN
 from pangen.errors import PangenError, unknown
-from pangen.evaluation.comparison import RUNS, Report, compare, machine
+from pangen.evaluation.comparison import RUNS, compare, machine
 from pangen.evaluation.intervals import seeds_interval
 from pangen.evaluation.known_truth import LAW_ROW
+from pangen.evaluation.stage import Report
 from pangen.evaluation.table import SIGNS
 from pangen.files import make_folder, write_json
 from pangen.registry import entries, get
@@ -98,7 +100,8 @@ def gym(
     folder = make_folder(Path(out)) if out is not None else None
     if redo:
         names = _recorded(folder, names)
-    found, redone = [], {"identical": [], "different": []}
+    found: list[dict[str, Any]] = []
+    redone: dict[str, list[str]] = {"identical": [], "different": []}
     for name in names:
         data = load_data(name)
         takers = [model for model in wanted if accepts(get(model), data)]
@@ -213,7 +216,7 @@ def _graded(data: Data, compared: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": data.name,
         "kind": KNOWN[data.name].kind,
-        "entropy": float(data.truth.entropy),
+        "entropy": float(cast("Truth", data.truth).entropy),
         "surprise": law["surprise"],
         "law_z": law["against_law"]["apart"]["z"],
         "rows": rows,
@@ -287,7 +290,7 @@ def _recorded(folder: Path | None, names: list[str]) -> list[str]:
 def _of(report: Report | None, source: str) -> Report | None:
     if report is None:
         return None
-    return lambda stage: report(stage._replace(model=f"{source} {stage.model}"))
+    return lambda stage: report(replace(stage, model=f"{source} {stage.model}"))
 
 
 def _command(
@@ -302,8 +305,9 @@ def _command(
     plain: bool,
 ) -> str:
     """`plain`: nobody said how long."""
-    words = ["pangen", "compare", f"gym:{','.join(_listed(sources))}" if sources is not None else "gym"]
-    words += ["--models", ",".join(_listed(models))] if models is not None else []
+    asked, of = _listed(sources), _listed(models)
+    words = ["pangen", "compare", f"gym:{','.join(asked)}" if asked is not None else "gym"]
+    words += ["--models", ",".join(of)] if of is not None else []
     if not redo and not plain:
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
     words += ["--seeds", str(seeds)] if seeds > 1 else []

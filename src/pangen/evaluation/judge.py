@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 import pangen
 from pangen.capabilities import HasLatent
+from pangen.codecs import Cells
 from pangen.data import load_data
-from pangen.data.dataset import Column, Data, Split
+from pangen.data.dataset import Column, Data, Split, Truth
 from pangen.data.given import as_data
 from pangen.data.latents import unchanged
 from pangen.errors import PangenError, unknown
@@ -219,7 +220,7 @@ class Judge:
         return [{"model": LAW_ROW, **fields, **without_draws(self.measure(x, None))}]
 
     def _against_law(self, x: Any) -> dict[str, Any]:
-        return against_law(self.data.truth, self.reference.x, x, self.features, seed=self.seed)
+        return against_law(cast("Truth", self.data.truth), self.reference.x, x, self.features, seed=self.seed)
 
     def _classification(self, x: Any, y: Any) -> dict[str, Any]:
         if not self.data.labels and not self.data.meanings:
@@ -233,7 +234,7 @@ class Judge:
             return {"none": "the classes that its texts speak of are not known"}
         real = self.data.split(self.split).first(10_000).all(generator("cpu", "judge", "classify"))
         right = synthetic_accuracy(
-            flatten(self.data, x), y, flatten(self.data, real[0]), self.data.classes(real[1])
+            flatten(self.data, x), y, flatten(self.data, real[0]), cast("Tensor", self.data.classes(real[1]))
         )
         return share(
             right, "accuracy", self.seed, classifier=CLASSIFIER, samples=len(x), tested_on=len(right)
@@ -308,7 +309,7 @@ def check_kind(run: Run, data: Data) -> None:
         raise PangenError(
             f"this {name} was trained on sound of {rate} Hz; '{data.name}' has {data.rate}: read it with --rate {rate}."
         )
-    for mine, its in zip(codec.table if data.table else (), data.table, strict=True):
+    for mine, its in zip(cast("Cells", codec).table if data.table else (), data.table, strict=True):
         if (mine.name, mine.words) != (its.name, its.words):
             raise PangenError(
                 f"this {name} was trained on a column '{mine.name}' {_words(mine)}; '{data.name}' has '{its.name}' {_words(its)} there."
@@ -332,7 +333,7 @@ def _check_finite(x: Any, data: Data) -> None:
 
 def _shares(data: Data) -> Tensor | None:
     """How often each class occurs in the training split `(classes,)`."""
-    if not data.labels or data.train.y is None:
+    if not data.labels or not isinstance(data.train.y, Tensor):
         return None
     counts = torch.bincount(data.train.y, minlength=len(data.labels)).double()
     return counts / counts.sum()

@@ -83,4 +83,5 @@ def _scales(between: Tensor) -> list[float]:
         return [1.0]
     near = between.kthvalue(min(NEIGHBOURS + 1, len(between)), dim=1).values.median()
     ends = torch.stack([near.clamp(min=float(positive.min())), positive.median()]).log()
-    return torch.linspace(*ends.tolist(), SCALES).exp().tolist()
+    low, high = ends.tolist()
+    return torch.linspace(low, high, SCALES).exp().tolist()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pangen.capabilities import HasPosterior
+from pangen.capabilities import HasLatent, HasPosterior
 from pangen.data.dataset import Data
 from pangen.evaluation.features import coordinates, flatten
 from pangen.evaluation.intervals import mean_interval
@@ -32,7 +32,7 @@ def latent_of(run: Run, data: Data, examples: Examples, *, seed: int = 0) -> dic
     Of every model: how far the decoded code, a posterior's mean, is from the example. Of models with a
     posterior also the nats of the bound and what they tell, or for tokens the use of the codebook.
     """
-    space = run.model.latent_space
+    space = cast("HasLatent", run.model).latent_space
     found = Codes(run, Examples(*(None if e is None else e[:EXAMPLES] for e in examples)), seed)
     with run.computing(), torch.no_grad():
         fields: dict[str, Any] = {"codes": space.kind, "shape": list(space.shape)}
@@ -75,12 +75,13 @@ class Codes:
     def chunks(self) -> list[_Chunk]:
         """As many examples at once as the model samples."""
         run, model, found = self.run, self.run.model, []
+        codes = cast("HasLatent", model)
         for start, stop, draw in chunks(self.n, model.chunk, "cpu", "latent", self.seed):
             x, volume = run.codec.encode(self.examples.x[start:stop], generator=draw)
             x = x.to(model.device)
             y = run.codec.encode_condition(self.examples.y[start:stop]) if run.codec.condition else None
             y = None if y is None else y.to(model.device)
-            found.append(_Chunk(x, y, volume.cpu().double(), model.encode(x, y)))
+            found.append(_Chunk(x, y, volume.cpu().double(), codes.encode(x, y)))
         return found
 
     @property
@@ -90,7 +91,8 @@ class Codes:
 
     def decoded(self) -> Tensor:
         """What comes back `(N, *shape)`, in the model's own space."""
-        return torch.cat([self.run.model.decode(c.z, c.y).cpu() for c in self.chunks])
+        codes = cast("HasLatent", self.run.model)
+        return torch.cat([codes.decode(c.z, c.y).cpu() for c in self.chunks])
 
     def mean(self, values: Tensor, name: str, **facts: Any) -> dict[str, Any]:
         """A measure that is a mean over examples, with its interval."""
@@ -138,12 +140,13 @@ def _reconstruction(found: Codes, nats: list[Tensor]) -> dict[str, Any]:
 
 def _bound(found: Codes) -> dict[str, Any]:
     """The two parts of the bound, and what of the divergence from the prior tells examples apart."""
-    model = found.run.model
+    model = cast("LatentModel[Any]", found.run.model)
     posteriors = [model.q(c.x, c.y) for c in found.chunks]
     parts: list[Bound] = []
     for i, (q, c) in enumerate(zip(posteriors, found.chunks, strict=True)):
         parts.append(bound(model, q, c.x, c.y, generator(c.x.device, "latent", found.seed, i)))
-    closed = all(p.per_dim is not None for p in parts)
+    per_dim = [p.per_dim for p in parts if p.per_dim is not None]
+    closed = len(per_dim) == len(parts)
     how = "closed form" if closed else "one sample each"
     active = active_units(found.z)
     fields = _reconstruction(found, [p.reconstruction for p in parts])
@@ -152,7 +155,7 @@ def _bound(found: Codes) -> dict[str, Any]:
         "value": int(active.sum()), "of": active.numel(), "threshold": ACTIVE, "samples": found.n
     }  # fmt: skip
     if closed:
-        each = torch.cat([p.per_dim for p in parts]).double().mean(0)
+        each = torch.cat(per_dim).double().mean(0)
         fields["kl_per_dim"] = each.sort(descending=True).values.tolist()
     if all(isinstance(q, Normal) for q in posteriors):
         q = Normal(*(torch.cat([getattr(q, name) for q in posteriors]) for name in ("mean", "log_scale")))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from pangen.capabilities import HasClassifier
-from pangen.data.dataset import Data
+from pangen.data.dataset import Data, Truth
 from pangen.evaluation.intervals import mean_interval
 from pangen.run import Run
 from pangen.space import LogProb
@@ -32,14 +32,14 @@ def examples_compared(data: Data, split: str) -> int:
 
 def likelihoods(run: Run, data: Data, examples: Examples, *, seed: int = 0) -> dict[str, Any]:
     """The field `likelihood`, and where they apply `likelihood_given_label`, `classifier`, `regret`, and `each` example's nats."""
-    labels, itself = run.codec.labels, isinstance(run.model, HasClassifier)
+    labels, itself, joint = run.codec.labels, isinstance(run.model, HasClassifier), None
     if reason := run.no_likelihood:
         fields: dict[str, Any] = {"likelihood": {"none": reason}}
     else:
         joint = run.joint_log_prob(examples.x, seed=seed) if labels else None
         fields = _of_likelihood(run, joint, data, examples, seed=seed)
-    if labels and examples.y is not None and (itself or not run.no_likelihood):
-        log_p = run.classify(examples.x, seed=seed) if itself else joint.nats.log_softmax(1)
+    if labels and examples.y is not None and (itself or joint is not None):
+        log_p = run.classify(examples.x, seed=seed) if joint is None or itself else joint.nats.log_softmax(1)
         right = (log_p.argmax(1) == examples.y).double()
         fields["classifier"] = {
             "value": float(right.mean()),
@@ -65,7 +65,7 @@ def _of_likelihood(
         found = run.log_prob(examples.x, seed=seed)
     else:
         found = LogProb(joint.nats.logsumexp(1), joint.kind)
-    fields = {"likelihood": _summary(found.nats, found.kind, dims, discrete)}
+    fields: dict[str, Any] = {"likelihood": _summary(found.nats, found.kind, dims, discrete)}
     if "none" not in fields["likelihood"]:
         fields["each"] = found.nats.tolist()
     if joint is not None and examples.y is not None:
@@ -79,12 +79,13 @@ def _of_likelihood(
 
 def likelihood_of_the_law(data: Data, examples: Examples) -> dict[str, Any]:
     """The same fields of the law behind the data: no regret, and `surprise`, how far its mean is from the entropy here."""
-    nats = data.truth.log_prob(examples.x)
+    truth = cast("Truth", data.truth)
+    nats = truth.log_prob(examples.x)
     dims = sum(x.numel() if isinstance(x, Tensor) else len(x) for x in examples.x) / len(examples.x)
     return {
         "likelihood": _summary(nats, "exact", dims, data.discrete),
-        "regret": _regret(nats - nats, data.truth.entropy, "exact"),
-        "surprise": mean_and_error(-nats - data.truth.entropy),
+        "regret": _regret(nats - nats, truth.entropy, "exact"),
+        "surprise": mean_and_error(-nats - truth.entropy),
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,8 @@ CLOSEST, BESIDE = 6, 3
 """Samples that a report shows, and training examples beside each."""
 
 
-class Nearest(NamedTuple):
+@dataclass(frozen=True)
+class Nearest:
     """The nearest training examples of each of some examples."""
 
     ratio: Tensor

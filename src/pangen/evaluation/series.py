@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -58,7 +59,7 @@ def fan(past: Tensor, paths: Tensor, columns: Sequence[str], times: Sequence[str
     return _image(figure)
 
 
-def _quiet(axes: object, size: int) -> None:
+def _quiet(axes: Axes, size: int) -> None:
     axes.tick_params(labelsize=size, length=2, color=SOFT, labelcolor=SOFT)
     for spine in axes.spines.values():
         spine.set_color("#cccccc")

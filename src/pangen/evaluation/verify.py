@@ -12,9 +12,10 @@ from typing import Any
 from pangen.data import load_data
 from pangen.data.dataset import Data
 from pangen.errors import PangenError, unknown
-from pangen.evaluation.comparison import REPORT, RESULT, RUNS, Report, Stage, is_complete, machine, retrain
+from pangen.evaluation.comparison import REPORT, RESULT, RUNS, is_complete, machine, retrain
 from pangen.evaluation.judge import Judge
 from pangen.evaluation.ledger import COSTS, LEDGER, ORDER, agree, entries_of, merged, write_ledger
+from pangen.evaluation.stage import Report, Stage
 from pangen.files import make_folder, read_json
 
 AGAIN = "verified.jsonl"
@@ -98,8 +99,15 @@ def verify(
 def merge_ledgers(paths: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
     """The ledgers of several comparisons, from one machine or many, as one file: and whether they agree.
 
+    Args:
+        paths: folders of comparisons, or their `ledger.jsonl`.
+        out: the file to write, or a folder for it.
+
     Returns:
         `{lines, repeated, identical, within, apart}`, as `ledger.merged` says.
+
+    Raises:
+        PangenError: a ledger cannot be read, or the file not be written.
     """
     lines, found = merged([Path(p) for p in paths])
     target = Path(out)

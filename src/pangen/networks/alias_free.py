@@ -99,6 +99,11 @@ class FilteredRectifier(nn.Module):
     """A leaky rectifier on a grid twice as fine, between two low-pass filters (Section 3.2): what it adds above the
     limit of the grid that follows never folds back."""
 
+    up_y: Tensor
+    up_x: Tensor
+    down_y: Tensor
+    down_x: Tensor
+
     def __init__(self, before: tuple[Band, Band], after: tuple[Band, Band], margins: tuple[int, int]) -> None:
         super().__init__()
         for axis, a, b in zip("yx", before, after, strict=True):
@@ -122,15 +127,15 @@ class FourierInput(nn.Module):
         super().__init__()
         self.transform = Dense(codes, 4)
         nn.init.zeros_(self.transform.raw)
-        with torch.no_grad():
-            self.transform.raw_bias[0] = 1.0
+        if self.transform.raw_bias is not None:
+            self.transform.raw_bias.data[0] = 1.0
         angle, radius = 2 * math.pi * torch.rand(channels), torch.rand(channels).sqrt()
         waves = radius * min(band.cutoff for band in before) * torch.stack([angle.sin(), angle.cos()])
-        self.register_buffer("waves", waves)
-        self.register_buffer("phase", 2 * math.pi * torch.rand(channels))
+        self.waves = nn.Buffer(waves)
+        self.phase = nn.Buffer(2 * math.pi * torch.rand(channels))
         self.mix = Dense(channels, channels, bias=None)
         points = torch.meshgrid(*(positions(band.rate, MARGIN) for band in before), indexing="ij")
-        self.register_buffer("points", torch.stack(points, 2).to(torch.get_default_dtype()), persistent=False)
+        self.points = nn.Buffer(torch.stack(points, 2).to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, w: Tensor, shift: tuple[float, float]) -> Tensor:
         with rounded(w, False):  # angles are large
@@ -188,7 +193,8 @@ def equivariance(
     `g` takes codes and how far to move its input, in shares of the image. It moves by whole pixels, at random up to an
     eighth of each side, and by one at least; pixels from outside do not count.
     """
-    still, squares = g(w, (0.0, 0.0)), []
+    squares: list[float] = []
+    still = g(w, (0.0, 0.0))
     h, w_ = still.shape[2:]
     while len(squares) < SHIFTS:
         dy, dx = (_pixels(side, generator) for side in (h, w_))

@@ -31,8 +31,8 @@ class Augment(nn.Module):
         if not space.is_image:
             raise PangenError("model.augment changes pictures, and this data has none; set it to none.")
         self.space, self.adaptive = space, adaptive
-        self.register_buffer("p", torch.tensor(0.0 if adaptive else 0.8))
-        self.register_buffer("sign", torch.tensor(0.0))
+        self.p = nn.Buffer(torch.tensor(0.0 if adaptive else 0.8))
+        self.sign = nn.Buffer(torch.tensor(0.0))
 
     @torch.no_grad()
     def adapt(self, logits: Tensor, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from torch.nn.functional import relu, relu_
 from pangen.networks.bijections import Elementwise, Invertible1x1, Transform, parameters_first
 from pangen.networks.linear import Linear
 from pangen.networks.masked import MaskedLinear
+from pangen.networks.modules import listed
 
 
 def alternating(dims: int, n: int) -> list[Tensor]:
@@ -52,7 +53,7 @@ class MaskedMLP(nn.Module):
         self.below = torch.searchsorted(degree, torch.arange(dims + 1)).tolist()
         self.enter = MaskedLinear((degree[:, None] > ranks)[None])
         same = (degree[:, None] >= degree)[None]
-        self.hidden = nn.ModuleList(MaskedLinear(same) for _ in range(depth - 1))
+        self.hidden = listed(MaskedLinear(same) for _ in range(depth - 1))
         self.leave = MaskedLinear((ranks.repeat(k)[:, None] >= degree)[None])
         self.context = Linear(context, width, bias=False) if context else None
         for layer in (self.enter, *self.hidden):

@@ -24,7 +24,7 @@ class TextEncoder(nn.Module):
         inner = HEADS * max(min(width, WIDEST) // HEADS, 1)
         self.end = space.levels if space.end is None else space.end
         self.embed = nn.Embedding(max(space.levels, self.end + 1), inner)
-        self.register_buffer("places", sinusoids(space.shape[0], inner), persistent=False)
+        self.places = nn.Buffer(sinusoids(space.shape[0], inner), persistent=False)
         self.blocks = nn.ModuleList(Block(inner, HEADS, 0.0) for _ in range(DEPTH))
         self.norm, self.out = nn.LayerNorm(inner), Linear(inner, width)
         start(self.blocks, DEPTH)

@@ -6,6 +6,7 @@ Sizes are halved rounding up and restored by interpolation to the size that was 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.functional import interpolate, silu
 
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
+from pangen.networks.modules import listed
 
 CONVOLUTION: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
 """By the number of sides: of rows `(C, L)` and of images `(C, H, W)`."""
@@ -48,7 +50,7 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(inputs, width, 3, padding=1)
-        self.blocks = nn.ModuleList(ConvBlock(width, width, condition) for _ in range(depth))
+        self.blocks = listed(ConvBlock(width, width, condition) for _ in range(depth))
         self.norm, self.head = _norm(width), nn.Conv2d(width, outputs, 3, padding=1)
         if zero:
             zeroed(self.head)
@@ -69,11 +71,11 @@ class ConvEncoder(nn.Module):
         super().__init__()
         sizes, widths = _pyramid(shape[1:], width)
         self.stem = nn.Conv2d(shape[0], widths[0], 3, padding=1)
-        self.blocks = nn.ModuleList(
+        self.blocks = listed(
             ConvBlock(a, b, condition, dropout=dropout)
             for a, b in zip([widths[0], *widths], widths, strict=False)
         )
-        self.down = nn.ModuleList(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
+        self.down = listed(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
         self.norm, self.head = _norm(widths[-1]), Linear(widths[-1] * math.prod(sizes[-1]), outputs)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -92,7 +94,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         self.sizes, widths = _pyramid(shape[1:], width)
         self.stem = Linear(inputs, widths[-1] * math.prod(self.sizes[-1]))
-        self.blocks = nn.ModuleList(
+        self.blocks = listed(
             ConvBlock(a, b, condition)
             for a, b in zip([widths[-1], *widths[::-1]], widths[::-1], strict=False)
         )
@@ -124,21 +126,21 @@ class UNet(nn.Module):
         super().__init__()
         conv = CONVOLUTION[len(sides)]
 
-        def blocks(a: int, b: int) -> nn.ModuleList:
+        def blocks(a: int, b: int) -> Sequence[ConvBlock]:
             widths = [a, *[b] * depth]
-            return nn.ModuleList(ConvBlock(*ends, condition, sides=len(sides)) for ends in pairwise(widths))
+            return listed(ConvBlock(*ends, condition, sides=len(sides)) for ends in pairwise(widths))
 
         widths = _pyramid(sides, width)[1]
         self.stem = conv(inputs, widths[0], 3, padding=1)
-        self.downward = nn.ModuleList(map(blocks, [widths[0], *widths[:-1]], widths))
-        self.down = nn.ModuleList(conv(w, w, 3, stride=2, padding=1) for w in widths[:-1])
+        self.downward = listed(map(blocks, [widths[0], *widths[:-1]], widths))
+        self.down = listed(conv(w, w, 3, stride=2, padding=1) for w in widths[:-1])
         self.middle = blocks(widths[-1], widths[-1])
         above = [*widths[1:], widths[-1]]
-        self.upward = nn.ModuleList(blocks(a + b, b) for a, b in zip(above, widths, strict=True))
+        self.upward = listed(blocks(a + b, b) for a, b in zip(above, widths, strict=True))
         self.norm, self.head = _norm(widths[0]), zeroed(conv(widths[0], outputs, 3, padding=1))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        def through(blocks: nn.ModuleList, h: Tensor) -> Tensor:
+        def through(blocks: Sequence[ConvBlock], h: Tensor) -> Tensor:
             for block in blocks:
                 h = block(h, condition)
             return h

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 
 from pangen.networks.critic import Projection
+from pangen.networks.modules import listed
 from pangen.networks.roles import Condition
 from pangen.space import Space
 
@@ -57,8 +58,8 @@ class Deconvolution(nn.Module):
         for (large, small), side in zip(pairwise(widths), sides, strict=False):
             last = large == widths[0] and side == sides[0]
             steps.insert(1, nn.ConvTranspose2d(small, large, kernel(side), 2, 1, bias=last))
-        self.layers = nn.ModuleList(steps)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(layer.out_channels) for layer in steps[:-1])
+        self.layers = listed(steps)
+        self.norms = listed(nn.BatchNorm2d(layer.out_channels) for layer in steps[:-1])
         start(self)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -75,11 +76,11 @@ class Convolution(nn.Module):
         super().__init__()
         sides = halvings(space.shape)
         widths = [space.shape[0], *(width * 2**i for i in range(len(sides) - 1))]
-        self.layers = nn.ModuleList(
+        self.layers = listed(
             nn.Conv2d(a, b, kernel(side), 2, 1, bias=False)
             for (a, b), side in zip(pairwise(widths), sides, strict=False)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(layer.out_channels) for layer in self.layers[1:])
+        self.norms = listed(nn.BatchNorm2d(layer.out_channels) for layer in self.layers[1:])
         self.head = nn.Conv2d(widths[-1], 1, sides[-1], bias=False)
         self.told = Projection(space, widths[-1]) if space.condition else None
         start(self)
@@ -100,4 +101,4 @@ def start(network: nn.Module) -> None:
             nn.init.normal_(module.weight, std=0.02)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it

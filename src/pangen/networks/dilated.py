@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pangen.networks.modules import listed
+
 
 class GatedLayer(nn.Module):
     """z = tanh(W_f * x + V_f y) sigmoid(W_g * x + V_g y); the next layer reads x + R z (van den Oord et al. 2016a, Eq. 2)."""
@@ -40,10 +42,8 @@ class DilatedStack(nn.Module):
     def __init__(self, channels: int, skip: int, dilations: Sequence[int], kernel: int) -> None:
         super().__init__()
         self.dilations, last = tuple(dilations), len(dilations) - 1
-        self.layers = nn.ModuleList(
-            GatedLayer(channels, kernel, d, last=i == last) for i, d in enumerate(dilations)
-        )
-        self.shown = nn.ModuleList(nn.Conv1d(channels, skip, 1, bias=False) for _ in dilations)
+        self.layers = listed(GatedLayer(channels, kernel, d, last=i == last) for i, d in enumerate(dilations))
+        self.shown = listed(nn.Conv1d(channels, skip, 1, bias=False) for _ in dilations)
         self.past = sum(layer.past for layer in self.layers)
 
     def forward(self, x: Tensor, y: Tensor, past: list[Tensor] | None = None) -> Tensor:
@@ -52,7 +52,7 @@ class DilatedStack(nn.Module):
         Without a `past`, n = T - self.past, and the first places are context alone. With one, as `start` makes
         it, `x` goes on where it ends, n = T, and the past is moved to the end of x.
         """
-        n, total = x.shape[2] - (self.past if past is None else 0), 0
+        n, total = x.shape[2] - (self.past if past is None else 0), x.new_zeros(())
         for i, (layer, shown) in enumerate(zip(self.layers, self.shown, strict=True)):
             if past is not None:
                 x = torch.cat([past[i], x], 2)
@@ -114,12 +114,14 @@ class Rings:
         halved = torch.cat([torch.ones(C), torch.full((C,), 0.5)]).to(past[0])
         gated = torch.stack([layer.gated.weight for layer in stack.layers]) * halved[:, None, None]
         gated = nn.functional.pad(gated.permute(3, 0, 2, 1), (C, 0))  # (taps + 1, layers, C, 3 C)
-        bias = torch.stack([layer.gated.bias for layer in stack.layers])[:, None] + y[..., 0].transpose(0, 1)
+        biases = [layer.gated.bias for layer in stack.layers if layer.gated.bias is not None]
+        bias = torch.stack(biases)[:, None] + y[..., 0].transpose(0, 1)
         same = torch.eye(C, 3 * C).to(gated)
         through = same + gated[-1]  # x to (x, filter, gate)
         now = [
             torch.cat([after, layer.residual.weight[..., 0].T / 2 @ after])
             for layer, after in zip(stack.layers[:-1], through[1:], strict=True)
+            if layer.residual is not None
         ]
         return cls(
             kept=torch.cat([p.permute(2, 0, 1) for p in past]).contiguous(),

@@ -34,7 +34,7 @@ class DiT(nn.Module):
         super().__init__()
         self.grid, heads = grid, math.gcd(width, max(width // HEAD, 1))
         self.embed = Linear(inputs, width)
-        self.register_buffer("places", places(grid, width), persistent=False)
+        self.places = nn.Buffer(places(grid, width), persistent=False)
         self.blocks = nn.ModuleList(DiTBlock(width, heads, condition) for _ in range(depth))
         self.told, self.slow = zeroed(Linear(condition, 2 * width)), slowness(width)
         self.head = zeroed(Linear(width, outputs))

@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d
 
 from pangen.networks.linear import Linear, linear
 from pangen.networks.mlp import zeroed
+from pangen.networks.modules import listed
 from pangen.networks.roles import Condition, convolutional
 from pangen.space import Space
 
@@ -32,7 +33,7 @@ class Dynamics(nn.Module):
         self.time, self.condition = Linear(1, TOLD), Condition(space, TOLD)
         ends, inside = (space.dims, width) if self.flat else (space.shape[0], max(width // 16, 8))
         sizes = [ends, *[inside] * depth, ends]
-        self.layers = nn.ModuleList(
+        self.layers = listed(
             Linear(a, b) if self.flat else nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes)
         )
         self.outputs = sizes[1:]
@@ -59,9 +60,9 @@ class Dynamics(nn.Module):
             if d is not None:
                 d = self._linear(layer, d * (1 - h**2) if i else d) * gate
             h = torch.addcmul(shift, layer(h), gate)
-        return h.view_as(z), None if d is None else d.view_as(v)
+        return h.view_as(z), None if d is None or v is None else d.view_as(v)
 
-    def _linear(self, layer: nn.Module, d: Tensor) -> Tensor:
+    def _linear(self, layer: Linear | nn.Conv2d, d: Tensor) -> Tensor:
         """The layer without its bias, on directions `(k, B, ...)`."""
         if self.flat:
             return linear(d, layer.weight)

@@ -15,6 +15,7 @@ from torch.nn.functional import dropout, gelu
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pangen.networks.linear import Linear
+from pangen.networks.modules import listed
 from pangen.networks.positions import sinusoids
 from pangen.networks.transformer import Attention, Block, Cache, Remembered
 
@@ -35,7 +36,7 @@ class DecoderBlock(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.norms = listed(nn.LayerNorm(width) for _ in range(3))
         self.itself, self.source = Attention(width, heads), Attention(width, heads)
         self.widen, self.narrow = Linear(width, 4 * width), Linear(4 * width, width)
 
@@ -54,7 +55,7 @@ class TransformerState:
 
     sources: list[Remembered]
     mask: Tensor
-    past: Cache | None
+    past: Cache
 
     @property
     def seen(self) -> int:
@@ -74,10 +75,10 @@ class TransformerPair(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, dropout: float, length: int) -> None:
         super().__init__()
-        self.register_buffer("places", sinusoids(length, width), persistent=False)
-        self.encoder = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
-        self.decoder = nn.ModuleList(DecoderBlock(width, heads, dropout) for _ in range(depth))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.places = nn.Buffer(sinusoids(length, width), persistent=False)
+        self.encoder = listed(Block(width, heads, dropout) for _ in range(depth))
+        self.decoder = listed(DecoderBlock(width, heads, dropout) for _ in range(depth))
+        self.norms = listed(nn.LayerNorm(width) for _ in range(2))
         self.dropout, self.heads = dropout, heads
 
     def placed(self, x: Tensor, first: int = 0) -> Tensor:
@@ -94,24 +95,25 @@ class TransformerPair(nn.Module):
         B, _, width = memory.values.shape
         shape = (len(self.decoder), B, self.heads, length, width // self.heads)
         past = Cache(memory.values.new_zeros(shape), memory.values.new_zeros(shape))
-        return self._state(memory, past)
+        return TransformerState(self._sources(memory), memory.mask[:, None, None], past)
 
     def write(self, target: Tensor, memory: Memory) -> Tensor:
-        return self._decode(self.placed(target), self._state(memory, None))
+        return self._decode(self.placed(target), self._sources(memory), memory.mask[:, None, None])
 
     def advance(self, target: Tensor, state: TransformerState) -> Tensor:
         """`target` holds the vectors not seen yet; `state` moves on in place."""
-        h = self._decode(self.placed(target, state.seen), state)
+        h = self._decode(self.placed(target, state.seen), state.sources, state.mask, state.past)
         state.past.seen += target.shape[1]
         return h
 
-    def _state(self, memory: Memory, past: Cache | None) -> TransformerState:
-        sources = [block.source.remember(memory.values) for block in self.decoder]
-        return TransformerState(sources, memory.mask[:, None, None], past)
+    def _sources(self, memory: Memory) -> list[Remembered]:
+        return [block.source.remember(memory.values) for block in self.decoder]
 
-    def _decode(self, x: Tensor, state: TransformerState) -> Tensor:
-        for layer, (block, source) in enumerate(zip(self.decoder, state.sources, strict=True)):
-            x = block(x, source, state.mask, state.past, layer)
+    def _decode(
+        self, x: Tensor, sources: list[Remembered], mask: Tensor, past: Cache | None = None
+    ) -> Tensor:
+        for layer, (block, source) in enumerate(zip(self.decoder, sources, strict=True)):
+            x = block(x, source, mask, past, layer)
         return self.norms[1](x)
 
 

@@ -25,7 +25,7 @@ class RandomFourier(nn.Module):
         super().__init__()
         self.outputs = dims + 2 * projections
         f = lowest * (highest / lowest) ** torch.linspace(0, 1, projections)
-        self.register_buffer("A", torch.randn(dims, projections) * f * (2 / dims) ** 0.5)
+        self.A = nn.Buffer(torch.randn(dims, projections) * f * (2 / dims) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         angle = x @ self.A

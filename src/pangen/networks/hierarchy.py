@@ -7,6 +7,7 @@ be for the least of the code. Features are `(B, width)` where `size` is None, el
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from torch.nn.functional import interpolate, pixel_shuffle, silu
 
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
+from pangen.networks.modules import listed
 from pangen.networks.roles import Condition, convolutional
 from pangen.networks.rounding import rounded
 from pangen.space import Space
@@ -38,6 +40,11 @@ class Level:
         """Of one group's code."""
         return (self.code, *(self.size or ()))
 
+    @property
+    def area(self) -> int:
+        """Places of a map."""
+        return math.prod(self.size or ())
+
 
 def levels(space: Space, groups: Sequence[int], latent: int, channels: int, width: int) -> list[Level]:
     """The coarsest first; the last entry of `groups` counts for all levels that follow.
@@ -47,7 +54,8 @@ def levels(space: Space, groups: Sequence[int], latent: int, channels: int, widt
     sizes: list[Size] = [None]
     widths = [width]
     if convolutional(space):
-        size, maps = _half(space.shape[1:]), []
+        maps: list[tuple[int, int]] = []
+        size = _half(space.shape[1:])
         while not maps or (max(maps[-1]) > 5 and min(maps[-1]) > 1):
             maps.append(size)
             size = _half(size)
@@ -74,7 +82,7 @@ class Upward(nn.Module):
         bfloat16: bool = False,
     ) -> None:
         super().__init__()
-        self.space, self.bfloat16 = space, bfloat16
+        self.space, self.rough = space, bfloat16
         fine, told = levels[-1], levels[0].width
         self.condition = Condition(space, told)
         self.stem = (
@@ -83,18 +91,18 @@ class Upward(nn.Module):
             else Linear(space.dims, fine.width)
         )
         upward = levels[::-1]
-        self.down = nn.ModuleList(_Coarser(a, b, told) for a, b in pairwise([fine, *upward]))
-        self.stages = nn.ModuleList(
-            nn.ModuleList(_blocks(level, depth, dropout) for _ in range(level.groups)) for level in upward
+        self.down = listed(_Coarser(a, b, told) for a, b in pairwise([fine, *upward]))
+        self.stages = listed(
+            listed(_blocks(level, depth, dropout) for _ in range(level.groups)) for level in upward
         )
-        self.heads = nn.ModuleList(
+        self.heads = listed(
             _layer(level.width, level.width, level.size, 1) for level in upward for _ in range(level.groups)
         )
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
         x = 2 * x - 1 if self.space.kind == "binary" else x
         condition, features = self.condition(y, len(x)), []
-        with rounded(x, self.bfloat16 and self.training):
+        with rounded(x, self.rough and self.training):
             h = _nhwc(self.stem(x if isinstance(self.stem, nn.Conv2d) else x.flatten(1)))
             for down, stage in zip(self.down, self.stages, strict=True):
                 h = down(h, condition)
@@ -130,11 +138,11 @@ class Downward(nn.Module):
         bfloat16: bool = False,
     ) -> None:
         super().__init__()
-        self.space, self.outputs, self.bfloat16 = space, outputs, bfloat16
+        self.space, self.outputs, self.rough = space, outputs, bfloat16
         each = [level for level in levels for _ in range(level.groups)]
         top, fine = each[0], each[-1]
         self.condition = Condition(space, top.width)
-        self.groups = nn.ModuleList(
+        self.groups = listed(
             Group(above, level, depth, top.width, dropout=dropout) for above, level in pairwise([top, *each])
         )
         self.last = _blocks(fine, depth, dropout)
@@ -151,23 +159,23 @@ class Downward(nn.Module):
     def prior(self, i: int, h: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """The features at group i, and of its prior twice as many numbers `(B, 2 size)` as its code has."""
         group = self.groups[i]
-        with rounded(h, self.bfloat16 and self.training):
+        with rounded(h, self.rough and self.training):
             h = group.blocks(group.enter(h, self.condition(y, len(h))) if group.enter else h)
             return h, self._full(group.prior(silu(h)))
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> Tensor:
         """The same of its posterior, from the features on the way down and those on the way up."""
-        with rounded(h, self.bfloat16 and self.training):
+        with rounded(h, self.rough and self.training):
             return self._full(self.groups[i].change(silu(h + d)))
 
     def add(self, i: int, h: Tensor, z: Tensor) -> Tensor:
         """The features with the code of group i."""
-        with rounded(h, self.bfloat16 and self.training):
+        with rounded(h, self.rough and self.training):
             return h + self.groups[i].add(z)
 
     def finish(self, h: Tensor) -> Tensor:
         """From the features below all groups: `(B, outputs, *shape)`."""
-        with rounded(h, self.bfloat16 and self.training):
+        with rounded(h, self.rough and self.training):
             raw = self.head(silu(self.last(h)))
         if isinstance(self.head, nn.Conv2d):
             raw = pixel_shuffle(raw, 2)[:, :, : self.space.shape[1], : self.space.shape[2]]
@@ -206,8 +214,8 @@ class _Finer(nn.Module):
 
     def __init__(self, above: Level, level: Level, condition: int) -> None:
         super().__init__()
-        self.size, self.from_map = level.size, above.size is not None
-        area = 1 if self.from_map else level.size[0] * level.size[1]
+        self.size, self.from_map = level.size or (), above.size is not None
+        area = 1 if self.from_map else level.area
         self.layer = _layer(above.width, level.width * area, above.size, 1)
         self.told = Linear(condition, level.width)
 
@@ -225,8 +233,8 @@ class _Coarser(nn.Module):
         if above is level:
             self.layer: nn.Module = nn.Identity()
         elif above.size is None:
-            area = level.size[0] * level.size[1]
-            self.layer = nn.Sequential(nn.SiLU(), nn.Flatten(), Linear(level.width * area, above.width))
+            flat = Linear(level.width * level.area, above.width)
+            self.layer = nn.Sequential(nn.SiLU(), nn.Flatten(), flat)
         else:
             self.layer = nn.Conv2d(level.width, above.width, 3, stride=2, padding=1)
         self.told = Linear(condition, above.width)

@@ -16,7 +16,8 @@ def hide(y: Tensor | None, space: Space, share: float) -> Tensor | None:
     if y is None or share == 0:
         return y
     hidden = torch.rand(len(y), device=y.device) < share
-    return torch.where(hidden.view(-1, *[1] * (y.dim() - 1)), space.no_condition(1, y.device), y)
+    null = space.no_condition(1, y.device)
+    return y if null is None else torch.where(hidden.view(-1, *[1] * (y.dim() - 1)), null, y)
 
 
 def of_class(scores: Tensor, y: Tensor | None) -> Tensor:

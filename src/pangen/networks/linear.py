@@ -6,7 +6,7 @@ uses it: products take half the time.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class _Product(torch.autograd.Function):
     def apply(cls, *args: Any) -> Tensor:
         """Torch's own reads the signature of `forward` at each call, which takes as long as a small product."""
         plain = not torch._C._are_functorch_transforms_active()
-        return (super(torch.autograd.Function, cls) if plain else super()).apply(*args)
+        return (super(torch.autograd.Function, cls) if plain else super()).apply(*args)  # type: ignore[attr-defined]  # its base is untyped
 
     @staticmethod
     def forward(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
@@ -77,4 +77,5 @@ class _Product(torch.autograd.Function):
         x, W = ctx.saved_tensors
         parts = [linear(dx, W)] if dx is not None else []
         parts += [linear(x, dW)] if dW is not None else []
-        return sum(parts) if db is None else sum(parts) + db.expand(len(x), -1)
+        parts += [db.expand(len(x), -1)] if db is not None else []
+        return reduce(torch.add, parts)

@@ -31,6 +31,7 @@ class MapEncoder(nn.Module):
     def __init__(self, space: Space, outputs: int, grid: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.space, self.map = space, (outputs, *grid)
+        self.net: nn.Module
         if convolutional(space):
             widths = [space.shape[0], *_widths(width)]
             layers: list[nn.Module] = []

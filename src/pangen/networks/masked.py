@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from pangen.networks.linear import Linear, linear
+from pangen.networks.modules import listed
 
 
 class MaskedLinear(Linear):
@@ -17,7 +18,7 @@ class MaskedLinear(Linear):
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__(mask.shape[2], mask.shape[1])
-        self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
+        self.mask = nn.Buffer(mask.to(self.weight.dtype), persistent=False)
         # scaled by the connections that are left, so that early outputs start as lively as late ones
         fan_in = mask.float().mean(0).sum(1, keepdim=True).clamp(min=1)
         with torch.no_grad():
@@ -60,9 +61,7 @@ class MaskedResidual(nn.Module):
         self.outputs = outputs
         self.enter = MaskedLinear(degree[:, None] > ranks.repeat_interleave(inputs, 1)[:, None])
         same = (degree[:, None] >= degree)[None]
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([MaskedLinear(same), MaskedLinear(same)]) for _ in range(depth)
-        )
+        self.blocks = listed(listed([MaskedLinear(same), MaskedLinear(same)]) for _ in range(depth))
         self.leave = MaskedLinear(ranks.repeat_interleave(outputs, 1)[..., None] >= degree)
         self.context = Linear(context, width) if context else None
         self.dropout = nn.Dropout(dropout)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from pangen.networks.linear import Linear
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class MLP(nn.Sequential):
@@ -36,6 +39,11 @@ class MLP(nn.Sequential):
             layers += [Linear(a, b), activation()] + ([nn.Dropout(dropout)] if dropout else [])
         head = Linear(width if depth else inputs, outputs)
         super().__init__(*layers, zeroed(head) if zero else head)
+
+    @property
+    def head(self) -> Linear:
+        """The last layer."""
+        return cast("Linear", self[-1])
 
 
 class ConditionedMLP(MLP):
@@ -97,7 +105,7 @@ class _Block(nn.Module):
         return h + self.b(self.dropout(torch.nn.functional.silu(u)))
 
 
-def zeroed(layer: nn.Module) -> nn.Module:
+def zeroed(layer: Layer) -> Layer:
     """The layer with its parameters set to zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from pangen.networks.modules import listed
 from pangen.space import Space
 
 
@@ -22,7 +23,7 @@ class Neighbours(nn.Module):
         near = {1, W - 1, W, W + 1, W * space.shape[-2]} if space.is_image else {1, 2}
         near = {b for b in near if 0 < b < space.dims}
         self.offsets, self.none = [0, *sorted(near | {-b for b in near})], space.levels + 1
-        self.embed = nn.ModuleList(nn.Embedding(space.levels + 2, width) for _ in self.offsets)
+        self.embed = listed(nn.Embedding(space.levels + 2, width) for _ in self.offsets)
         for table in self.embed:
             nn.init.normal_(table.weight, std=0.02)
 

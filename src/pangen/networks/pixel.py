@@ -10,7 +10,8 @@ out again to compute one more row or pixel, which is how samples are drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import torch
 from einops import rearrange
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import glu, pad
 
 from pangen.networks.linear import Linear, linear
+from pangen.networks.modules import listed
 
 FIRST = 7
 """Size of the first kernel (van den Oord et al. 2016a, Table 1)."""
@@ -31,18 +33,21 @@ class Growing(Protocol):
     """`(B, channels, 1, 1)`, from which the next pixel is predicted."""
 
 
-class Causal(Protocol):
+G = TypeVar("G", bound=Growing)
+
+
+class Causal(Protocol[G]):
     """Layers by which a pixel's context knows earlier pixels and no others."""
 
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Features `(B, inputs, H, W)` to contexts `(B, channels, H, W)`; `y` `(B, condition)`."""
         ...
 
-    def start(self, n: int, width: int, y: Tensor | None = None) -> Growing:
+    def start(self, n: int, width: int, y: Tensor | None = None) -> G:
         """The cache of `n` images, `width` wide, of which nothing is known."""
         ...
 
-    def advance(self, cache: Growing, x: Tensor) -> None:
+    def advance(self, cache: G, x: Tensor) -> None:
         """One more pixel is known, `x` `(B, inputs, 1, 1)`: the context becomes that of the one after it."""
         ...
 
@@ -158,7 +163,7 @@ class LevelFeatures(nn.Module):
     def __init__(self, levels: int, embed: int) -> None:
         super().__init__()
         self.size = 1 + embed
-        self.register_buffer("place", torch.linspace(-1, 1, levels)[:, None], persistent=False)
+        self.place = nn.Buffer(torch.linspace(-1, 1, levels)[:, None], persistent=False)
         self.embed = nn.Embedding(levels, embed) if embed else None
 
     def forward(self, levels: Tensor) -> Tensor:
@@ -181,15 +186,15 @@ class GatedStacks(nn.Module):
         self, inputs: int, channels: int, depth: int, kernel: int, *, condition: int, dropout: float
     ) -> None:
         super().__init__()
-        how = {"condition": condition, "dropout": dropout}
-        self.layers = nn.ModuleList(
-            [GatedLayer(inputs + 1, channels, FIRST, first=True, **how)]
-            + [GatedLayer(channels, channels, kernel, first=False, **how) for _ in range(depth)]
+        layer = partial(GatedLayer, condition=condition, dropout=dropout)
+        self.layers = listed(
+            [layer(inputs + 1, channels, FIRST, first=True)]
+            + [layer(channels, channels, kernel, first=False) for _ in range(depth)]
         )
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         v = h = inside(x)
-        context = 0
+        context = x.new_zeros(())
         for layer in self.layers:
             v, h, skip = layer(v, h, y)
             context = context + skip
@@ -220,7 +225,7 @@ class GatedStacks(nn.Module):
         self._pixel(cache, torch.zeros_like(cache.row[..., :1]))
 
     def _pixel(self, cache: Cache, h: Tensor) -> None:
-        cache.context, column = 0, cache.seen % cache.row.shape[-1]
+        cache.context, column = cache.row.new_zeros(()), cache.seen % cache.row.shape[-1]
         for layer, past in zip(self.layers, cache.layers, strict=True):
             h, skip = layer.next_pixel(past, h, column)
             cache.context = cache.context + skip
@@ -235,8 +240,8 @@ class ChannelHead(nn.Module):
     def __init__(self, context: int, channels: int, features: int, outputs: int) -> None:
         super().__init__()
         self.features = features
-        self.enter = nn.ModuleList(Conv(context + c * features, 2 * context, 1) for c in range(channels))
-        self.leave = nn.ModuleList(Conv(context, outputs, 1) for _ in range(channels))
+        self.enter = listed(Conv(context + c * features, 2 * context, 1) for c in range(channels))
+        self.leave = listed(Conv(context, outputs, 1) for _ in range(channels))
 
     def one(self, context: Tensor, x: Tensor, channel: int) -> Tensor:
         """Of one channel `(B, outputs, H, W)`; of `x` `(B, channels features, H, W)` those before it are read."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from pangen.networks.linear import Linear, linear
+from pangen.networks.modules import listed
 from pangen.networks.pixel import FIRST, inside
 
 
@@ -215,40 +216,40 @@ class RecurrentLayers(nn.Module):
     def __init__(self, inputs: int, n: int, depth: int, cell: str, *, condition: int, dropout: float) -> None:
         super().__init__()
         half = FIRST // 2
-        self.half, self.width = half, 2 * n
+        self.reach, self.width = half, 2 * n
         self.above = Linear((inputs + 1) * half * FIRST, 2 * n)
         self.before = Linear((inputs + 1) * half, 2 * n, bias=False)
         self.label = Linear(condition, 2 * n, bias=False) if condition else None
-        self.cells = nn.ModuleList(CELLS[cell](2 * n, n) for _ in range(depth))
-        self.leave = nn.ModuleList(Linear(n, 2 * n) for _ in range(depth))
+        self.cells = listed(CELLS[cell](2 * n, n) for _ in range(depth))
+        self.leave = listed(Linear(n, 2 * n) for _ in range(depth))
         self.dropout = nn.Dropout(dropout)
 
     def tell(self, y: Tensor | None) -> Tensor | float:
         return 0.0 if self.label is None else self.label(y)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        half, told = self.half, self.tell(y)
+        half, told = self.reach, self.tell(y)
         x = rearrange(pad(inside(x), (0, 1)), "b c h w -> b h w c")
         rows = pad(x, (0, 0, half, half, half, -1)).unfold(1, half, 1).unfold(2, FIRST, 1)
         row = pad(x, (0, 0, half, -1)).unfold(2, half, 1)
         h = self.above(rearrange(rows, "b h w c i j -> b h w (i j c)"))
         h = h + self.before(rearrange(row, "b h w c j -> b h w (j c)"))
-        h = h if self.label is None else h + told[:, None, None]
+        h = h + told[:, None, None] if isinstance(told, Tensor) else h
         for cell, leave in zip(self.cells, self.leave, strict=True):
             h = h + leave(self.dropout(cell(h)))
         return rearrange(h[:, :, :-1], "b h w c -> b c h w")
 
     def start(self, n: int, width: int, y: Tensor | None = None) -> Cache:
-        inputs = self.before.in_features // self.half
-        canvas = self.above.weight.new_zeros(n, self.half + 1, width + 1 + 2 * self.half, inputs)
+        inputs = self.before.in_features // self.reach
+        canvas = self.above.weight.new_zeros(n, self.reach + 1, width + 1 + 2 * self.reach, inputs)
         cache = Cache(self.tell(y), canvas, [cell.start(n, width + 1) for cell in self.cells])
         cache.context = self._pixel(cache, 0)
         return cache
 
     def advance(self, cache: Cache, x: Tensor) -> None:
-        width = cache.canvas.shape[2] - 1 - 2 * self.half
+        width = cache.canvas.shape[2] - 1 - 2 * self.reach
         column = cache.seen % width
-        cache.canvas[:, -1, self.half + column] = inside(x)[..., 0, 0]
+        cache.canvas[:, -1, self.reach + column] = inside(x)[..., 0, 0]
         cache.seen += 1
         cache.context = self._pixel(cache, column + 1)
         if column + 1 == width:
@@ -260,7 +261,7 @@ class RecurrentLayers(nn.Module):
     def _pixel(self, cache: Cache, column: int) -> Tensor:
         """The context of the pixel in a column of the present row."""
         h = self.above(cache.canvas[:, :-1, column : column + FIRST].flatten(1))
-        h = h + self.before(cache.canvas[:, -1, column : column + self.half].flatten(1)) + cache.told
+        h = h + self.before(cache.canvas[:, -1, column : column + self.reach].flatten(1)) + cache.told
         for cell, leave, kept in zip(self.cells, self.leave, cache.kept, strict=True):
             h = h + leave(cell.pixel(kept, h, column))
         return h[..., None, None]

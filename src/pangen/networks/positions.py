@@ -35,7 +35,7 @@ class Rotary(nn.Module):
         super().__init__()
         a = angles(length, width)
         turn = torch.stack([a.cos(), a.sin()], -1).to(torch.get_default_dtype())
-        self.register_buffer("turn", turn, persistent=False)
+        self.turn = nn.Buffer(turn, persistent=False)
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
         """`x` `(..., T, width)` stands at places first .. first + T - 1."""

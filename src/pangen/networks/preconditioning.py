@@ -53,8 +53,8 @@ class Preconditioned(nn.Module):
         self.net = Denoiser(space, architecture)
         if not zero:
             self.net.net.head.reset_parameters()
-        self.register_buffer("mean", torch.zeros(space.shape))
-        self.register_buffer("scale", torch.tensor(1.0))
+        self.mean = nn.Buffer(torch.zeros(space.shape))
+        self.scale = nn.Buffer(torch.tensor(1.0))
 
     def measure(self, x: Tensor) -> None:
         """Take the mean of each dimension and one scale for all from examples."""
@@ -94,8 +94,8 @@ class ErrorByLevel(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], bins: int = 32) -> None:
         super().__init__()
-        self.register_buffer("ends", torch.tensor([0.01, 50.0]))
-        self.register_buffer("relative", torch.ones(bins, *shape))
+        self.ends = nn.Buffer(torch.tensor([0.01, 50.0]))
+        self.relative = nn.Buffer(torch.ones(bins, *shape))
 
     def span(self, low: Tensor, high: Tensor) -> None:
         """Start anew, for noise levels from `low` to `high`."""

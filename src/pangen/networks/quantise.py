@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -44,9 +45,9 @@ class Quantiser(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.depth, self.decay, self.dead = size, depth, decay, dead
-        self.register_buffer("codebook", torch.randn(depth, size, dim))
-        self.register_buffer("counts", torch.ones(depth, size))
-        self.register_buffer("sums", self.codebook.clone())
+        self.codebook = nn.Buffer(torch.randn(depth, size, dim))
+        self.counts = nn.Buffer(torch.ones(depth, size))
+        self.sums = nn.Buffer(self.codebook.clone())
         self._seen: list[Quantised] = []
 
     def forward(self, h: Tensor) -> Quantised:
@@ -94,8 +95,8 @@ class Quantiser(nn.Module):
             h = [found.given[..., level, :].flatten(0, -2) for found in self._seen]
             chosen = [one_hot(found.tokens[..., level].flatten(), self.size).to(h[0]) for found in self._seen]
             n, m, e = self.counts[level], self.sums[level], self.codebook[level]
-            count = sum(c.sum(0) for c in chosen)
-            total = sum(c.T @ v for c, v in zip(chosen, h, strict=True))
+            count = reduce(torch.add, [c.sum(0) for c in chosen])
+            total = reduce(torch.add, [c.T @ v for c, v in zip(chosen, h, strict=True)])
             fresh = _jittered(h[0], torch.randint(len(h[0]), (self.size,), device=h[0].device))
             if parallel.together():
                 fresh *= parallel.is_first()

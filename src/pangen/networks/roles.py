@@ -94,6 +94,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.space = space
         self.condition = plain.condition(space, outputs, width) if plain else Condition(space, width)
+        self.net: ConditionedMLP | ConvEncoder | ResidualMLP
         if plain:
             self.net = plain.network(space.dims, outputs, width)
         elif convolutional(space):
@@ -130,6 +131,7 @@ class Decoder(nn.Module):
         self.space, self.channels = space, channels
         outputs = channels * space.dims
         self.condition = plain.condition(space, outputs, width) if plain else Condition(space, width)
+        self.net: nn.Module
         if plain:
             self.net = plain.network(inputs, outputs, width)
         elif convolutional(space):
@@ -199,7 +201,7 @@ class Denoiser(nn.Module):
         self.condition = Condition(space, width)
         self.level = nn.Sequential(Fourier(32), Linear(32, width), nn.SiLU(), Linear(width, width))
         self.patches = cut = architecture.patches(space.shape)
-        self.net: nn.Module
+        self.net: ResidualMLP | DiT | UNet
         if cut is None:
             self.net = ResidualMLP(space.dims, space.dims, width, depth or 4, condition=width, zero=True)
         elif architecture.network == "dit":
@@ -225,7 +227,7 @@ class Fourier(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(30), features // 2)))
+        self.frequencies = nn.Buffer(torch.exp(torch.linspace(0, math.log(30), features // 2)))
 
     def forward(self, level: Tensor) -> Tensor:
         angle = level[:, None] * self.frequencies

@@ -159,7 +159,8 @@ class Synthesis(nn.Module):
 
     def __init__(self, space: Space, codes: int, width: int) -> None:
         super().__init__()
-        self.sides, widths = (found[::-1] for found in stages(space, width))
+        sides, widths = stages(space, width)
+        self.sides, widths = sides[::-1], widths[::-1]
         self.start = nn.Parameter(torch.randn(widths[0], *self.sides[0]))
         self.styled, self.pictures = nn.ModuleList(), nn.ModuleList()
         for i, channels in enumerate(widths):
@@ -172,13 +173,13 @@ class Synthesis(nn.Module):
         """`draw` makes the noise, if any; `shift` moves the learnt start, in shares of the image."""
         ws = w[:, None].expand(-1, self.layers, -1) if w.dim() == 2 else w
         x = moved(self.start, shift).expand(len(w), -1, -1, -1)
-        picture: Tensor | float = 0.0
+        picture = w.new_zeros(())
         for i, side in enumerate(self.sides):
             if i:
                 x = self.styled[2 * i - 1](resized(x, side), ws[:, 2 * i - 1], draw)
-                picture = resized(picture, side)
             x = self.styled[2 * i](x, ws[:, 2 * i], draw)
-            picture = picture + self.pictures[i](x, ws[:, 2 * i])
+            more = self.pictures[i](x, ws[:, 2 * i])
+            picture = resized(picture, side) + more if i else more
         return picture
 
 
@@ -214,13 +215,13 @@ class StyleCritic(nn.Module):
         features = 4 * widths[-1]
         self.dense = Dense(widths[-1] * math.prod(self.sides[-1]), features)
         self.head = Projection(space, features)
-        self.register_buffer("spread", torch.ones(()))
+        self.spread = nn.Buffer(torch.ones(()))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         x = rectified(self.start(2 * x - 1 if self.binary else x))
         for block in self.blocks:
             x = block(x)
-        spread = self.spread
+        spread: Tensor = self.spread
         if self.training:
             spread = (x.to(spread.dtype).var(0, correction=0) + 1e-8).sqrt().mean()
             self.spread.lerp_(spread.detach(), 0.01)

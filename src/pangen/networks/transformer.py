@@ -12,6 +12,7 @@ from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
 
 from pangen.errors import PangenError
 from pangen.networks.linear import Linear, linear
+from pangen.networks.modules import listed
 from pangen.networks.positions import Rotary
 
 
@@ -148,7 +149,7 @@ class CausalTransformer(nn.Module):
     def __init__(self, width: int, depth: int, heads: int, dropout: float = 0.0, *, rotary: int = 0) -> None:
         super().__init__()
         self.rotary = Rotary(rotary, width // heads) if rotary else None
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.blocks = listed(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         start(self, depth)
 

@@ -7,6 +7,7 @@ Of vectors: perceptrons behind waves.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,10 @@ GAIN = math.sqrt(2 / (1 + 0.2**2))
 """Of weights before a leaky rectifier of slope 0.2 (He et al. 2015)."""
 
 
-def scaled(layer: nn.Module, gain: float) -> nn.Module:
+Layer = TypeVar("Layer", nn.Conv2d, Linear)
+
+
+def scaled(layer: Layer, gain: float) -> Layer:
     """The layer with weights N(0, gain^2 / inputs of a unit) and no bias yet."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
@@ -118,12 +122,12 @@ class UnnormalisedGenerator(nn.Module):
             for i in reversed(range(len(sides))):
                 layers += _blocks(widths[i], blocks, len(sides))
                 layers += [Resampled(widths[i], widths[i - 1], sides[i - 1])] if i else []
-            head: nn.Module = nn.Conv2d(widths[0], space.shape[0], 1)
+            head: nn.Module = scaled(nn.Conv2d(widths[0], space.shape[0], 1), 1.0)
         else:
             width = UNITS * channels
             layers = _perceptron(inputs, width, STAGES * blocks, CODES)
-            head = Linear(width, space.dims)
-        self.net = nn.Sequential(*layers, scaled(head, 1.0))
+            head = scaled(Linear(width, space.dims), 1.0)
+        self.net = nn.Sequential(*layers, head)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.net(self.labelled(z, y)).view(len(z), *self.shape)

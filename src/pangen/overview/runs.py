@@ -32,6 +32,9 @@ def runs(folder: str | Path = "runs") -> list[dict[str, Any]]:
     resumed), failed or damaged; `problem`, what is wrong; `step` of `total`; `model`; `data`; `score`, the best
     on the validation split, in `measure`; `bytes`; `changed`.
 
+    Args:
+        folder: in which they are looked for.
+
     Raises:
         PangenError: there is no such folder.
     """

@@ -17,6 +17,9 @@ def show(run: str | Path) -> dict[str, Any]:
     The fields of `pangen.runs`, and `recipe`; `curves`: by name the steps and values of the validation score and of
     each player's loss; `trouble` of the data; `warnings` of the training; `card`, empty before the first checkpoint.
 
+    Args:
+        run: its folder.
+
     Raises:
         PangenError: there is no such folder, or its recipe cannot be read.
     """

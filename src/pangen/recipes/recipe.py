@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from functools import cache
 from itertools import count
 from threading import get_ident
-from typing import Any, Literal, dataclass_transform, get_type_hints
+from typing import Any, Literal, TypeVar, dataclass_transform, get_type_hints
 
 import pydantic
 
@@ -22,11 +22,13 @@ from pangen.precision import Precision, precision
 from pangen.registry import Entry, get
 from pangen.settings import MOST
 
+T = TypeVar("T")
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def config(cls: type) -> type:
+def config(cls: type[T]) -> type[T]:
     """A frozen dataclass that refuses unknown fields when validated."""
-    cls.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    cls.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # pydantic reads it
     return dataclass(frozen=True, kw_only=True)(cls)
 
 
@@ -139,7 +141,7 @@ class Recipe:
         tree = self.to_json()
         for path, value in fields.items():
             *parents, leaf = path.split(".")
-            node = tree
+            node: Any = tree
             for parent in parents:
                 node = node.get(parent) if isinstance(node, dict) else None
             if path in FIXED:
@@ -195,13 +197,13 @@ def _bounded(name: str) -> Iterator[None]:
         handle.remove()
 
 
-def settings_of(name: str) -> type:
+def settings_of(name: str) -> type[Any]:
     """The settings of a model as a dataclass, read off its constructor."""
     return _settings(get(name))
 
 
 @cache
-def _settings(entry: Entry) -> type:
+def _settings(entry: Entry) -> type[Any]:
     cls = entry.load()
     hints = get_type_hints(cls.__init__, include_extras=True)
     fields = []
@@ -218,7 +220,7 @@ def _settings(entry: Entry) -> type:
     return config(make_dataclass(f"{cls.__name__}Settings", fields, kw_only=True))
 
 
-def _validate(cls: type, fields: Mapping[str, Any], where: str) -> Any:
+def _validate(cls: type[Any], fields: Mapping[str, Any], where: str) -> Any:
     try:
         return pydantic.TypeAdapter(cls).validate_python(dict(fields))
     except pydantic.ValidationError as error:

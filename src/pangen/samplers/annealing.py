@@ -14,14 +14,14 @@ from pangen.space import LogZ
 
 
 def annealed_walk(path: Annealed, n: int, sweeps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`n` chains of the model, beta rising from 0 to 1 over the first half of the sweeps."""
+    """`n` chains `(n, dims)` of the model, beta rising from 0 to 1 over the first half of the sweeps."""
     x = path.start(n, generator)
     for i in range(sweeps):
         yield (x := path.move(x, min(1.0, 2 * (i + 1) / sweeps), generator))
 
 
 def gibbs_walk(path: Annealed, n: int, sweeps: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """`n` chains of the model from where the path starts, at beta = 1 throughout: block Gibbs, for layers."""
+    """`n` chains `(n, dims)` of the model from where the path starts, at beta = 1 throughout: block Gibbs, for layers."""
     x = path.start(n, generator)
     for _ in range(sweeps):
         yield (x := path.move(x, 1.0, generator))
@@ -100,10 +100,10 @@ def between(forward: Tensor, back: Tensor) -> LogZ:
         above = (forward - z[:, None]).sigmoid().mean(1) < (z[:, None] - back).sigmoid().mean(1)
         left, right = torch.where(above, left, z), torch.where(above, z, right)
     low, high = low - 2 * low_error, high + 2 * high_error
-    return LogZ(*(end.float() for end in (z.clamp(low, high), low, high)))
+    return LogZ(z.clamp(low, high).float(), low.float(), high.float())
 
 
 def log_mean_exp(log_w: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row, and its standard error."""
+    """Of each row of `(groups, n)`, and its standard error, `(groups,)` each."""
     mean = log_w.logsumexp(1) - math.log(log_w.shape[1])
     return mean, (log_w - mean[:, None]).exp().std(1) / math.sqrt(log_w.shape[1])

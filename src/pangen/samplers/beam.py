@@ -71,6 +71,7 @@ class Beam:
         return best, best_nats
 
     def size(self, length: int) -> float:
+        """What the nats of so many tokens are divided by (Wu et al. 2016, Eq. 14)."""
         return ((5 + length) / 6) ** self.penalty
 
     def moved(self, cache: object, rows: Tensor) -> object:

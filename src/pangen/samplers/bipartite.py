@@ -1,4 +1,7 @@
-"""Two layers, every unit tied to all of the other layer: sums over one of them, chains, and moments."""
+"""Two layers, every unit tied to all of the other layer: sums over one of them, chains, and moments.
+
+Restricted Boltzmann machines (Smolensky 1986), and how their data is set against chains (Hinton 2002; Tieleman 2008).
+"""
 
 from __future__ import annotations
 
@@ -130,5 +133,4 @@ class ByClass:
         n = max(chains // classes, 2)
         path = self.path(torch.arange(classes, device=self.c.device).repeat_interleave(n))
         samples = last(gibbs_walk(path, classes * n, sweeps, generator))
-        found = log_z_interval(path, samples, temperatures, generator, classes)
-        return LogZ(*(end + self.d for end in found[:3]))
+        return log_z_interval(path, samples, temperatures, generator, classes).plus(self.d)

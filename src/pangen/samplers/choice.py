@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
+from inspect import signature
 from typing import Any, Literal
 
 from pangen.errors import PangenError, unknown
@@ -35,6 +35,9 @@ def choose(name: str, usual: dict[str, Any], asked: dict[str, Any]) -> Sampler:
     """A sampler with what was asked for, which it must have, and else what is usual, where it has that.
 
     None asks for nothing.
+
+    Raises:
+        PangenError: there is no sampler of that name, or it lacks a setting that is asked for.
     """
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
@@ -48,7 +51,11 @@ def choose(name: str, usual: dict[str, Any], asked: dict[str, Any]) -> Sampler:
 
 
 def spacing_of(name: str | None, schedule: Schedule) -> Spacing | None:
-    """Equal steps of sigma^(1/7), of log(sigma), or of the time of a schedule; None as it is."""
+    """Equal steps of sigma^(1/7), of log(sigma), or of the time of a schedule; None as it is.
+
+    Raises:
+        PangenError: there is no spacing of that name.
+    """
     spacings = {"rho": spaced, "log": in_time(geometric), "time": in_time(schedule)}
     if name is not None and name not in spacings:
         raise unknown("spacing", name, spacings)
@@ -56,7 +63,7 @@ def spacing_of(name: str | None, schedule: Schedule) -> Spacing | None:
 
 
 def _settings(make: Callable[..., Sampler]) -> set[str]:
-    return {field.name for field in fields(getattr(make, "func", make))}
+    return set(signature(make).parameters)
 
 
 def _listed(names: list[str]) -> str:

@@ -19,12 +19,12 @@ Over all pairs x0 has the law of the examples, and e is standard normal.
 
 
 def independent(x0: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Noise that knows nothing of the examples."""
+    """Noise that knows nothing of the examples `(B, *shape)`."""
     return x0, torch.randn_like(x0)
 
 
 def optimal(x0: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Noise dealt to the examples so that the squared distances add up to the least.
+    """Noise dealt to the examples `(B, *shape)` so that the squared distances add up to the least.
 
     Tong et al. 2024, Algorithm 3, with an exact plan. Noise is dealt among examples of the same label,
     or it would tell of labels.
@@ -57,5 +57,9 @@ def reflow(teacher: HasDenoiser, by: Sampler, unit: Callable[[Tensor], Tensor]) 
 
 
 def untaught(x0: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of a reflow whose teacher is not at hand."""
+    """In the place of the pairs `(B, *shape)` of a reflow whose teacher is not at hand.
+
+    Raises:
+        PangenError: always, naming what is missing.
+    """
     raise PangenError("a reflow learns only beside its teacher, the run that model.teacher names.")

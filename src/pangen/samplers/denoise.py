@@ -45,26 +45,35 @@ def start(model: HasDenoiser, noise: Tensor, steps: int, spacing: Spacing) -> tu
 
 
 def denoised(model: HasDenoiser, x: Tensor, sigma: Tensor, y: Tensor | None, like: Tensor) -> Tensor:
-    """The model's estimate at a level, or at one for each row, asked in the type of `like`."""
+    """The model's estimate `(B, *shape)` at a level `()`, or at one for each row `(B,)`, asked in the type of `like`."""
     return model.denoise(x.to(like.dtype), sigma.to(like.dtype).expand(len(x)), y).to(x.dtype)
 
 
 def fresh(noise: Tensor, generator: torch.Generator) -> Tensor:
-    """More noise of the kind of `noise`."""
+    """More noise of the kind and the shape of `noise`."""
     return precise(torch.randn(noise.shape, generator=generator, device=noise.device, dtype=noise.dtype))
 
 
 def precise(x: Tensor) -> Tensor:
-    """In float64, where the device has it."""
+    """In float64, where the device has it, elementwise."""
     return x.float() if x.device.type == "mps" else x.double()
 
 
 def refuse(wrong: bool, name: str, value: float, range_: str) -> None:
-    """A setting out of its range, in one sentence."""
+    """A setting out of its range, in one sentence.
+
+    Raises:
+        PangenError: when it is `wrong`.
+    """
     if wrong:
         raise PangenError(f"{name} = {value} is out of range; take {range_}.")
 
 
 def at_least_one(steps: int) -> None:
+    """Steps of a sampler, checked.
+
+    Raises:
+        PangenError: there are none.
+    """
     if steps < 1:
         raise PangenError(f"cannot sample in {steps} steps; ask for at least 1.")

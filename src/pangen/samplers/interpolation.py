@@ -12,8 +12,9 @@ def straight(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
 
 def spherical(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Along a great circle, the length changing evenly (Shoemake 1985; White 2016, Section 2.1).
+    """Along a great circle, the length changing evenly (Shoemake 1985; White 2016, Section 2.1); shapes as `straight`'s.
 
+    Codes are `(B, ...)` and `t` is `(B,)`.
     Normal codes of many dimensions have nearly one length, which a straight way would cut short.
     """
     flat_a, flat_b = a.flatten(1), b.flatten(1)

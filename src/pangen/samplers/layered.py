@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ Layers = list[Tensor]
 
 
 def product(a: Tensor, b: Tensor, rounded: torch.dtype | None) -> Tensor:
-    """a @ b, its factors rounded if so asked: several times faster where bfloat16 is native.
+    """a @ b, `(B, n)` by `(n, m)`, its factors rounded if so asked: several times faster where bfloat16 is native.
 
     Bits are exact in it, and what it changes in a field is far below the noise of drawing from it.
     """
@@ -43,12 +44,13 @@ class Layered:
 
     def energy(self, h: Layers) -> Tensor:
         """`(B,)`; of means, which are independent under a mean field, the expected energy."""
-        biases = sum((a * b).sum(-1) for a, b in zip(h, self.b, strict=True))
+        biases = [(a * b).sum(-1) for a, b in zip(h, self.b, strict=True)]
         pairs = zip(h, self.W, h[1:], strict=False)
-        return -biases - sum((product(a, W, self.rounded) * c).sum(-1) for a, W, c in pairs)
+        ties = [(product(a, W, self.rounded) * c).sum(-1) for a, W, c in pairs]
+        return -reduce(torch.add, biases) - reduce(torch.add, ties)
 
     def field(self, h: Layers, layer: int) -> Tensor:
-        """What a layer's units feel of their neighbours: log odds, for bits."""
+        """What a layer's units feel of their neighbours `(B, units)`: log odds, for bits."""
         a = self.b[layer]
         a = a + product(h[layer - 1], self.W[layer - 1], self.rounded) if layer > 0 else a
         return a + product(h[layer + 1], self.W[layer].T, self.rounded) if layer + 1 < len(h) else a
@@ -58,7 +60,7 @@ class Layered:
         return softplus(field).sum(-1) if layer else self.visible.log_partition(field)
 
     def draw(self, field: Tensor, layer: int, generator: torch.Generator | None = None) -> Tensor:
-        """A layer's units given their field."""
+        """A layer's units given their field, both `(B, units)`."""
         return binomial(field.sigmoid(), 1, generator) if layer else self.visible.draw(field, generator)
 
     def sweep(self, h: Layers, generator: torch.Generator | None = None) -> Layers:
@@ -103,7 +105,7 @@ class Layered:
         return 2 if 0 < layer < len(self.W) else 1
 
     def slopes(self, data: Layers, model: Layers, centres: Layers) -> tuple[list[Tensor], list[Tensor]]:
-        """Of the negative log-likelihood in each W and b, from states, or means, of all layers.
+        """Of the negative log-likelihood in each W `(below, above)` and b `(units,)`, from states, or means, of all layers.
 
         Differences of moments about the `centres` (Montavon and Mueller 2012; Melchior, Fischer and
         Wiskott 2016, Algorithm 1): where these are 0 the gradient, else that of the same machine with
@@ -145,7 +147,8 @@ class FromBaseRates:
 
     def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
         h = self.layers(x)
-        change = (following - beta) * sum((h[i] * self.model.b[i]).sum(-1) for i in range(1, len(h), 2))
+        odd = [(h[i] * self.model.b[i]).sum(-1) for i in range(1, len(h), 2)]
+        change = (following - beta) * reduce(torch.add, odd)
         for layer in range(0, len(h), 2):
             field = self.model.field(h, layer)
             above, below = (
@@ -154,7 +157,7 @@ class FromBaseRates:
             change = change + above - below
         return change
 
-    def move(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
+    def move(self, x: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         h = self.layers(x)
         for parity in (0, 1):
             for layer in range(parity, len(h), 2):
@@ -185,7 +188,7 @@ class _Sloped(torch.autograd.Function):
 
 
 def with_slopes(value: Tensor, parameters: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
-    """`value` as a function of the parameters with these slopes, which are used up by the backward pass.
+    """`value` `()` as a function of the parameters with these slopes, which are used up by the backward pass.
 
     How a gradient that is known enters: as that of value + sum(slope * parameter), less its value.
     """

@@ -24,19 +24,21 @@ def binomial(p: Tensor, count: int, generator: torch.Generator | None = None) ->
 class Annealed(Protocol):
     """Unnormalised densities p_beta from one with a known constant (beta 0) to that asked for (beta 1)."""
 
-    log_z0: Tensor
-    """Log normalising constant at beta = 0."""
+    @property
+    def log_z0(self) -> Tensor:
+        """Log normalising constant at beta = 0 `()`."""
+        ...
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` exact samples at beta = 0."""
+        """`n` exact samples `(n, dims)` at beta = 0."""
         ...
 
     def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
         """log p_following(x) - log p_beta(x) `(n,)`."""
         ...
 
-    def move(self, x: Tensor, beta: float, generator: torch.Generator) -> Tensor:
-        """One step of a Markov chain that leaves p_beta invariant."""
+    def move(self, x: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
+        """One step `(n, dims)` of a Markov chain that leaves p_beta invariant."""
         ...
 
 

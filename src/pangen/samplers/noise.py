@@ -3,7 +3,7 @@
 All speak of a signal that keeps its size: x = x0 + sigma e. Every process of diffusion is that one in
 other coordinates. A chain that keeps the variance, x_t = sqrt(abar) x0 + sqrt(1 - abar) e, is it times
 sqrt(abar), with sigma^2 = 1 / abar - 1; a straight line from data to noise, x_t = (1 - t) x0 + t e, is
-it times 1 - t, with sigma = t / (1 - t).
+it times 1 - t, with sigma = t / (1 - t). Schedules are elementwise: levels have the shape of the times.
 """
 
 from __future__ import annotations

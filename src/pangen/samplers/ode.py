@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import torch
@@ -96,4 +97,4 @@ class DormandPrince:
 
 
 def _sum(weights: Sequence[float], stages: Sequence[Tensor]) -> Tensor:
-    return sum(w * k for w, k in zip(weights, stages, strict=True) if w)
+    return reduce(torch.add, [w * k for w, k in zip(weights, stages, strict=True) if w])

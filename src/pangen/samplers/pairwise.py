@@ -1,4 +1,4 @@
-"""Binary units with pairwise couplings: sums over all states, exact draws, and Gibbs sweeps."""
+"""Binary units with pairwise couplings (Ackley et al. 1985): sums over all states, exact draws, and Gibbs sweeps."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class FromIndependent:
         u = torch.rand(n, len(self.base), generator=generator, device=self.base.device)
         return (u < self.base.sigmoid()).to(self.base)
 
-    def log_ratio(self, s: Tensor, beta: float, following: float) -> Tensor:
-        return (beta - following) * (self.model.energy(s) + s @ self.base)
+    def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
+        return (beta - following) * (self.model.energy(x) + x @ self.base)
 
-    def move(self, s: Tensor, beta: float, generator: torch.Generator) -> Tensor:
+    def move(self, x: Tensor, beta: float, generator: torch.Generator | None) -> Tensor:
         b = beta * self.model.b + (1 - beta) * self.base
-        return Pairwise(beta * self.model.W, b).sweep(s, generator)
+        return Pairwise(beta * self.model.W, b).sweep(x, generator)

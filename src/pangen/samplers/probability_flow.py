@@ -59,7 +59,7 @@ def log_density(model: HasDenoiser, x: Tensor, y: Tensor | None, v: Tensor, by: 
 
 
 def directions(x: Tensor, probes: int, generator: torch.Generator | None) -> Tensor:
-    """What `log_density` takes for `x`: without probes unit vectors, which make the trace exact, else signs."""
+    """What `log_density` takes for `x`, `(k, B, *shape)`: without probes unit vectors, which make the trace exact, else signs."""
     if not probes:
         dims = x[0].numel()
         units = math.sqrt(dims) * torch.eye(dims, dtype=x.dtype, device=x.device)

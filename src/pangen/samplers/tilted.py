@@ -1,4 +1,4 @@
-"""Densities that are a unit Gaussian times exp(-f): chains from the Gaussian, and normalising constants."""
+"""Densities that are a unit Gaussian times exp(-f): chains from the Gaussian, and normalising constants (Neal 2001)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FromNormal:
     def energy(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.beta * self.tilt(x) + x.flatten(1).square().sum(1) / 2
 
-    def start(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def start(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randn(n, *self.shape, generator=generator, device=self.step.device)
 
     def log_ratio(self, x: Tensor, beta: float, following: float) -> Tensor:
@@ -53,7 +53,7 @@ class FromNormal:
 
 @torch.no_grad()
 def advance(path: FromNormal, x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Chains after some MALA steps at beta = 1 and a proposal from the Gaussian, and the share of steps taken."""
+    """Chains `(n, *shape)` after some MALA steps at beta = 1 and a proposal from the Gaussian, and the share of steps taken `()`."""
     taken = []
     for state in MALA(path.step, steps)(path, x, generator=None):
         x = state.x
@@ -80,4 +80,4 @@ def tilted_log_z(
     forward = annealed_importance(path, len(x), temperatures, generator)
     back = reverse_annealed_importance(path, x, temperatures, generator)
     shares = (-tilts(x)).log_softmax(1).logsumexp(0) - math.log(len(x))
-    return LogZ(*(end + shares for end in between(forward[None], back[None])[:3]))
+    return between(forward[None], back[None]).plus(shares)

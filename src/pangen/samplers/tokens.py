@@ -19,7 +19,10 @@ from pangen.space import Space
 def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
     """The category `(...)` in which the uniform number `u` `(...)` falls; `logits` `(..., K)`.
 
-    A category of logit -inf is never chosen. Raises `PangenError` where probabilities are no numbers.
+    A category of logit -inf is never chosen.
+
+    Raises:
+        PangenError: probabilities are no numbers.
     """
     cdf = logits.softmax(-1).cumsum(-1)
     top = cdf[..., -1]  # 1, but for rounding
@@ -164,7 +167,7 @@ class TokenModel(GenerativeModel):
 
     @abstractmethod
     def next_logits(self, tokens: Tensor, cache: Any = None, y: Tensor | None = None) -> tuple[Tensor, Any]:
-        """As `HasNextToken`."""
+        """As `HasNextToken`: logits `(B, levels)`, and the cache."""
 
     def examples(self, tokens: Tensor) -> Tensor:
         """Tokens `(n, dims)`, in the order in which they are drawn, as examples `(n, *shape)`."""
@@ -172,7 +175,7 @@ class TokenModel(GenerativeModel):
         return tokens.view(-1, *self.space.shape).to(dtype)
 
     def tokens(self, x: Tensor) -> Tensor:
-        """The inverse of `examples`."""
+        """The inverse of `examples`: `(n, *shape)` to `(n, dims)`."""
         return x.flatten(1).long()
 
     def trajectory(
@@ -186,7 +189,7 @@ class TokenModel(GenerativeModel):
         top_p: float = 1.0,
         repetition: float = 1.0,
     ) -> Iterator[Tensor]:
-        """All values of an example, one more in each state; settings as in `NextToken`."""
+        """All values of an example `(n, *shape)`, one more in each state; settings as in `NextToken`."""
         states = NextToken(temperature, top_k, top_p, repetition)(
             self, n, self.space.dims, y, end=self.space.end, device=self.device, generator=generator
         )

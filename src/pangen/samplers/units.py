@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, softplus
 
+from pangen.networks.modules import listed
 from pangen.samplers.mcmc import binomial
 from pangen.space import Space, class_space
 
@@ -173,7 +175,7 @@ class Together(nn.Module):
 
     def __init__(self, *parts: Units) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
+        self.parts = listed(parts)
         self.sizes = [part.size for part in parts]
         self.size = sum(self.sizes)
 
@@ -188,10 +190,12 @@ class Together(nn.Module):
         return zip(self.parts, (x,) if y is None else (x, y[:, None]), strict=True)
 
     def log_partition(self, field: Tensor) -> Tensor:
-        return sum(u.log_partition(f) for u, f in zip(self.parts, field.split(self.sizes, -1), strict=True))
+        fields = field.split(self.sizes, -1)
+        return reduce(torch.add, [u.log_partition(f) for u, f in zip(self.parts, fields, strict=True)])
 
     def log_base(self, t: Tensor) -> Tensor:
-        return sum(u.log_base(part) for u, part in zip(self.parts, t.split(self.sizes, -1), strict=True))
+        parts = t.split(self.sizes, -1)
+        return reduce(torch.add, [u.log_base(part) for u, part in zip(self.parts, parts, strict=True)])
 
     def draw(self, field: Tensor, generator: torch.Generator | None = None) -> Tensor:
         fields = field.split(self.sizes, -1)

@@ -21,12 +21,12 @@ Order = Literal["random", "surest"]
 
 
 def linear(t: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha = 1 - t (Sahoo et al. 2024; Shi et al. 2024, Table 1)."""
+    """alpha = 1 - t, and its slope, elementwise (Sahoo et al. 2024; Shi et al. 2024, Table 1)."""
     return 1 - t, torch.ones_like(t)
 
 
 def cosine(t: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha = 1 - cos(pi (1 - t) / 2) (Shi et al. 2024, Table 1)."""
+    """alpha = 1 - cos(pi (1 - t) / 2), and its slope, elementwise (Shi et al. 2024, Table 1)."""
     angle = math.pi / 2 * (1 - t)
     return 1 - angle.cos(), math.pi / 2 * angle.sin()
 

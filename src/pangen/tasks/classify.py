@@ -55,6 +55,9 @@ def classify(
             marginals; p(y given x) is the mean.
         examples: how many, from the first; None: all.
         seed: decides what is hidden, and noise.
+
+    Raises:
+        PangenError: the run knows no labels or no probabilities, or the data is of another kind.
     """
     run = as_run(run)
     if not run.codec.labels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pangen.capabilities import HasDenoiser
 from pangen.errors import PangenError, unknown
@@ -81,7 +81,7 @@ def convert(
             f"the {teacher.name} in {run.path} was trained on data from memory, which is not kept; save the data "
             "to a file and train on that."
         )
-    like = get(to).load().like(run.model)
+    like = cast("Any", get(to).load()).like(run.model)
     told = dict(made.codec)
     codec = told.pop("name")
     fields: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
@@ -43,11 +43,14 @@ def fill(run: Run | str | Path, text: str, n: int = 5) -> Filled:
         n: candidates for each gap.
 
     The gaps are filled in round after round, the surest first (mask-predict at temperature 0).
+
+    Raises:
+        PangenError: the run fills in no text, or the text has no gap or is too long.
     """
     run = with_masks(run)
     if n < 1:
         raise PangenError(f"cannot give {n} candidates; ask for at least 1.")
-    codec, space, device = run.codec, run.codec.data_space, run.model.device
+    codec, space, device = cast("Text", run.codec), run.codec.data_space, run.model.device
     parts = GAPS[isinstance(codec, Characters)].split(text)
     if len(parts) == 1:
         raise PangenError("the text has no gap to fill in: write ___ for a word, or _ for a character.")
@@ -66,11 +69,10 @@ def fill(run: Run | str | Path, text: str, n: int = 5) -> Filled:
     x[0, : len(tokens)] = torch.tensor(tokens)
     missing = torch.zeros_like(x, dtype=torch.bool)
     missing[0, places] = True
-    rounds = MaskPredict(len(places), temperature=0)(
-        run.model, x, missing, generator=generator(device, "fill")
-    )
+    model = cast("HasMasked", run.model)
+    rounds = MaskPredict(len(places), temperature=0)(model, x, missing, generator=generator(device, "fill"))
     with run.computing(), torch.no_grad():
-        p, index = run.model.masked_logits(x, missing)[0, places].softmax(-1).topk(min(n, codec.symbols))
+        p, index = model.masked_logits(x, missing)[0, places].softmax(-1).topk(min(n, codec.symbols))
         *_, x = rounds
     gaps = [
         [Candidate(codec.text([token]), float(share)) for token, share in zip(*row, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from pangen.capabilities import HasForecast, HasNextToken
 from pangen.codecs import Windows
 from pangen.data.dataset import Data
+from pangen.data.series import Series
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.forecast import covered, crps, quantile
 from pangen.evaluation.intervals import mean_interval
@@ -46,7 +47,7 @@ def forecast(
         raise PangenError(f"{paths} paths have no spread; ask for at least 2.")
     codec, model, room = run.codec, run.model, room_for(run, horizon)
     columns = codec.raw_shape[0]
-    past = data_of(run).series.values if past is None else past
+    past = cast("Series", data_of(run).series).values if past is None else past
     if past.ndim != 2 or len(past) != columns or not past.shape[1] or not past.isfinite().all():
         raise PangenError(
             f"this {run.entry.name} continues finite numbers ({columns}, t), not {tuple(past.shape)}."
@@ -59,7 +60,7 @@ def forecast(
                 found = model.follow(x.expand(model.chunk, -1, -1), horizon, generator=generator)
             else:
                 steps = NextToken().stream(
-                    model,
+                    cast("HasNextToken", model),
                     model.chunk,
                     columns * horizon,
                     prompt=x[0],
@@ -87,7 +88,7 @@ def with_series(run: Run | str | Path) -> Run:
 
 def room_for(run: Run, horizon: int) -> int:
     """Steps of the past beside the horizon in a window."""
-    window = run.codec.window
+    window = cast("Windows", run.codec).window
     if not 1 <= horizon < window:
         raise PangenError(
             f"a horizon of {horizon} does not fit: this {run.entry.name} was fitted on windows of {window} steps, past and "
@@ -116,13 +117,17 @@ def score_forecasts(
         split: train, validation or test; the past of its first origins lies before it.
         paths: of each forecast.
         seed: decides them.
+
+    Raises:
+        PangenError: the run forecasts no series, or the data, the split or the horizon does not fit it.
     """
     run = with_series(run)
     found = data_of(run) if data is None else data
     check_kind(run, found)
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    values, ends = found.series.values, (0, *found.series.ends)
+    series = cast("Series", found.series)
+    values, ends = series.values, (0, *series.ends)
     start, stop = ends[SPLITS.index(split)], ends[SPLITS.index(split) + 1]
     origins = range(max(start, room_for(run, horizon)), stop - horizon + 1, every or horizon)
     if len(origins) < 2:

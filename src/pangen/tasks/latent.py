@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,16 @@ beside its examples: a text for all, or one for each."""
 
 
 def encode(run: Run | str | Path, raw: Any, y: Labels = None) -> Tensor:
-    """The codes `(N, *latent_space.shape)` of raw examples, means where the run has a distribution of them."""
+    """The codes `(N, *latent_space.shape)` of raw examples, means where the run has a distribution of them.
+
+    Args:
+        run: a `Run` or its folder.
+        raw: examples `(N, *shape)` in the data's own units and levels, or a tuple of texts or clips.
+        y: the label or text of all, or one for each, for a run that was trained with them.
+
+    Raises:
+        PangenError: the run has no codes, or the examples or labels do not fit it.
+    """
     run = with_codes(run)
     raw = examples_of(run, raw)
     y = run.codec.encode_condition(labels_of(run, y, len(raw)))
@@ -35,13 +44,22 @@ def encode(run: Run | str | Path, raw: Any, y: Labels = None) -> Tensor:
             index = whole(start, model.chunk, len(raw))
             part = raw[index] if isinstance(raw, Tensor) else tuple(raw[i] for i in index)
             x = run.codec.encode(part, generator=noise).x.to(model.device)
-            z = model.encode(x, None if y is None else y[index].to(model.device))
+            z = cast("HasLatent", model).encode(x, None if y is None else y[index].to(model.device))
             parts.append(z[: stop - start].cpu())
     return torch.cat(parts)
 
 
 def decode(run: Run | str | Path, z: Any, y: Labels = None) -> Any:
-    """Raw examples from codes: the mean of x given z, as the data's own units and levels have it."""
+    """Raw examples from codes: the mean of x given z, as the data's own units and levels have it.
+
+    Args:
+        run: a `Run` or its folder.
+        z: codes `(N, *latent_space.shape)`.
+        y: as in `encode`.
+
+    Raises:
+        PangenError: the run has no codes, or these or the labels do not fit it.
+    """
     run = with_codes(run)
     z = codes_of(run, z)
     y = run.codec.encode_condition(labels_of(run, y, len(z)))
@@ -49,14 +67,24 @@ def decode(run: Run | str | Path, z: Any, y: Labels = None) -> Any:
     with run.computing(), torch.no_grad():
         for start in range(0, len(z), model.chunk):
             index = whole(start, model.chunk, len(z))
-            x = model.decode(z[index].to(model.device), None if y is None else y[index].to(model.device))
+            told = None if y is None else y[index].to(model.device)
+            x = cast("HasLatent", model).decode(z[index].to(model.device), told)
             parts.append(x[: len(z) - start])
         raw = run.codec.decode(torch.cat(parts))
     return raw.cpu() if isinstance(raw, Tensor) else raw
 
 
 def reconstruct(run: Run | str | Path, raw: Any, y: Labels = None) -> Any:
-    """What comes back of raw examples through their codes."""
+    """What comes back of raw examples through their codes.
+
+    Args:
+        run: a `Run` or its folder.
+        raw: examples `(N, *shape)`, as in `encode`; so is
+        y: their labels or texts.
+
+    Raises:
+        PangenError: as `encode`.
+    """
     run = with_codes(run)
     return decode(run, encode(run, raw, y), y)
 
@@ -82,6 +110,9 @@ def interpolate(run: Run | str | Path, a: Any, b: Any, n: int = 8, y: Labels = N
         b: the other.
         n: examples, at least 2.
         y: the label of both, or one for each: then it changes half way.
+
+    Raises:
+        PangenError: as `encode`, and where `n` is below 2.
     """
     run = with_codes(run)
     if n < 2:
@@ -93,8 +124,11 @@ def interpolate(run: Run | str | Path, a: Any, b: Any, n: int = 8, y: Labels = N
     device = run.model.device
     with run.computing(), torch.no_grad():
         pair = [end.expand(n, *end.shape[1:]).to(device) for end in z]
-        way = run.model.interpolate(*pair, t.to(torch.get_default_dtype()).to(device))
-    return decode(run, way, None if y is None else [y[late] for late in (t > 0.5).int().tolist()])
+        t_ = t.to(torch.get_default_dtype()).to(device)
+        way = cast("HasLatent", run.model).interpolate(pair[0], pair[1], t_)
+    late = (t > 0.5).int().tolist()
+    labels: Any = None if y is None else [y[i] for i in late]
+    return decode(run, way, labels)
 
 
 def with_codes(run: Run | str | Path) -> Run:
@@ -160,7 +194,7 @@ def _clips(raw: Any, name: str) -> tuple[Tensor, ...]:
 
 def codes_of(run: Run, z: Any) -> Tensor:
     """Codes as the run's model reads them, checked."""
-    space, name = run.model.latent_space, run.entry.name
+    space, name = cast("HasLatent", run.model).latent_space, run.entry.name
     z = _tensor(z)
     if z.shape[1:] != space.shape or not len(z):
         raise PangenError(f"codes of this {name} are (N, {_listed(space.shape)}), not {tuple(z.shape)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -52,19 +52,22 @@ def complete(
         given: a class name or index, or one for each text, for a run with labels.
         seed: decides what is drawn.
         how: settings of `NextToken`: temperature, top_k, top_p, repetition.
+
+    Raises:
+        PangenError: the run predicts no text, or the prompt, a label or a setting does not fit it.
     """
     run = with_text(run)
     if n < 1:
         raise PangenError(f"cannot draw {n} texts; ask for at least 1.")
     y, found = run.conditions(n, given, seed=seed), []
-    end = run.codec.data_space.end
+    codec, end = cast("Text", run.codec), run.codec.data_space.end
     for start, stop, noise in chunks(n, TOGETHER, run.model.device, "sample", seed):
         steps = list(_steps(run, prompt, None if y is None else y[start:stop], length, noise, how))
         tokens = torch.stack([step.token for step in steps], 1)
         nats = torch.stack([_nats(step) for step in steps], 1)
         for mine, each in zip(tokens[: stop - start].tolist(), nats, strict=False):
             count = mine.index(end) + 1 if end in mine else len(mine)
-            text = run.codec.text([token for token in mine[:count] if token != end])
+            text = codec.text([token for token in mine[:count] if token != end])
             found.append(Completion(text, float(each[:count].sum()), count))
     return found
 
@@ -78,7 +81,19 @@ def stream(
     seed: int = 0,
     **how: Any,
 ) -> Iterator[str]:
-    """The first text of `complete`, piece by piece as it is drawn; a piece is one character at least."""
+    """The first text of `complete`, piece by piece as it is drawn; a piece is one character at least.
+
+    Args:
+        run: of a model that predicts the next token of text, or its folder.
+        prompt: the text to go on from.
+        length: tokens at most; 0: as many as the context has.
+        given: a class name or index, for a run with labels.
+        seed: decides what is drawn.
+        how: settings of `NextToken`.
+
+    Raises:
+        PangenError: as `complete`.
+    """
     run = with_text(run)
     noise = generator(run.model.device, "sample", seed, 0)
     tokens: list[int] = []
@@ -88,7 +103,7 @@ def stream(
         if token == run.codec.data_space.end:
             break
         tokens.append(token)
-        text = run.codec.text(tokens)
+        text = cast("Text", run.codec).text(tokens)
         ready = len(text.rstrip("\ufffd"))  # which may be the first bytes of a character
         if ready > told:
             yield text[told:ready]
@@ -110,7 +125,7 @@ def with_text(run: Run | str | Path) -> Run:
 
 def read_prompt(run: Run, prompt: str) -> list[int]:
     """The tokens of a prompt, all of them."""
-    codec = run.codec
+    codec = cast("Text", run.codec)
     strange = codec.unknown(prompt) if isinstance(codec, Characters) else None
     if strange is not None:
         raise PangenError(
@@ -122,7 +137,7 @@ def read_prompt(run: Run, prompt: str) -> list[int]:
 
 def kept(run: Run, tokens: Sequence[int]) -> Sequence[int]:
     """What the model sees of a prompt: all that leaves room for a token, or the last half of its context."""
-    context = run.codec.context
+    context = cast("Text", run.codec).context
     return tokens if len(tokens) < context else tokens[len(tokens) - context // 2 :]
 
 
@@ -132,11 +147,11 @@ def _steps(
     """The tokens of one chunk of texts."""
     if length < 0:
         raise PangenError(f"a text of {length} tokens cannot be; 0 is the length of the model's context.")
-    codec, device = run.codec, run.model.device
+    codec, device = cast("Text", run.codec), run.model.device
     tokens = torch.tensor(kept(run, read_prompt(run, prompt)), dtype=torch.long, device=device)
     condition = codec.space.filled(y, TOGETHER, device)
     steps = NextToken(**how).stream(
-        run.model, TOGETHER, length or codec.context, condition, prompt=tokens, context=codec.context,
+        cast("HasNextToken", run.model), TOGETHER, length or codec.context, condition, prompt=tokens, context=codec.context,
         end=codec.data_space.end, device=device, generator=noise,
     )  # fmt: skip
     while True:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from pangen.capabilities import HasNextToken
 from pangen.errors import PangenError
@@ -27,17 +29,20 @@ def translate(
         texts: one, or several.
         beam: beginnings that are kept at once; 1 takes the likeliest token each time.
         penalty: of length, see `Beam`.
+
+    Raises:
+        PangenError: the run answers to no texts, or one of these is too long for it.
     """
     run, search = with_pairs(run), Beam(beam, penalty)
     if isinstance(texts, str):
         return translate(run, [texts], beam=beam, penalty=penalty)[0]
     written = [i for i, text in enumerate(texts) if text.strip()]
-    y = run.codec.encode_condition(tuple(texts[i] for i in written)) if written else torch.empty(0)
-    found, space = [""] * len(texts), run.codec.space
+    y = run.codec.encode_condition(tuple(texts[i] for i in written)) if written else None
+    found, space, model = [""] * len(texts), run.codec.space, cast("HasNextToken", run.model)
     for start in range(0, len(written), TOGETHER):
-        part = y[whole(start, TOGETHER, len(written))].to(run.model.device)
+        part = cast("Tensor", y)[whole(start, TOGETHER, len(written))].to(run.model.device)
         with run.computing(), torch.no_grad():
-            x, _ = search(run.model, TOGETHER, space.dims, part, end=space.end, device=run.model.device)
+            x, _ = search(model, TOGETHER, space.dims, part, end=cast("int", space.end), device=part.device)
         for i, text in zip(written[start:], run.codec.decode(x), strict=False):
             found[i] = text
     return found

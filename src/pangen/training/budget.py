@@ -51,8 +51,7 @@ def measure(
         tried += 1
         if tried > warm:
             timed, spent = timed + 1, spent + time.perf_counter() - tick
-    fields, validating = _affordable(state, train, validation, settings)
-    settings = replace(settings, **fields)
+    settings, validating = _affordable(state, train, validation, settings)
     left = budget - (time.perf_counter() - began) - validating
     steps = max(int(left * timed / spent) if spent else tried + 1, 1)
     return parallel.agreed(replace(settings, steps=steps, validations=min(settings.validations, steps)))
@@ -60,8 +59,8 @@ def measure(
 
 def _affordable(
     state: State, train: Batches, validation: Batches, settings: Training
-) -> tuple[dict[str, int], float]:
-    """How often to validate, on how many examples, and the seconds that takes: a share of the budget.
+) -> tuple[Training, float]:
+    """Settings that say how often to validate and on how many examples, and the seconds that takes: a share of the budget.
 
     Rarer validations come first; only when four are too many does each see fewer examples.
     """
@@ -80,5 +79,5 @@ def _affordable(
     if often < FEWEST:
         often, affordable = FEWEST, int((share / FEWEST - fixed) / max(each, 1e-9))
         examples = min(max(affordable, 16), examples)
-    fields = {"validations": often, "validation_examples": examples}
-    return fields, often * (fixed + examples * each)
+    validating = often * (fixed + examples * each)
+    return replace(settings, validations=often, validation_examples=examples), validating

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from pangen.families.latent.latent import LatentModel
+from pangen.capabilities import HasLatent
+from pangen.families.latent.latent import LatentModel, Reparametrised
 from pangen.families.latent.vae import kl_from_standard
 from pangen.likelihoods import Normal, log_normal
 from pangen.model import GenerativeModel
 from pangen.networks.quantise import Quantiser, perplexity
-from pangen.space import Distribution
 
 ACTIVE = 0.01
 """Variance over data of the posterior's mean above which a dimension of a code is active (Burda et al. 2016, Section 5)."""
@@ -32,7 +32,7 @@ class Bound(NamedTuple):
 
 
 def bound(
-    model: LatentModel, q: Distribution, x: Tensor, y: Tensor | None, generator: torch.Generator
+    model: LatentModel[Any], q: Reparametrised, x: Tensor, y: Tensor | None, generator: torch.Generator
 ) -> Bound:
     """The bound at a code drawn from `q`, the posterior of `x`."""
     noise = torch.randn(len(x), *model.latent_space.shape, generator=generator, device=x.device)
@@ -44,7 +44,7 @@ def bound(
     return Bound(z, reconstruction, -reconstruction - model.log_weights(q, x, y, noise[None])[0], None)
 
 
-def is_standard(model: LatentModel, z: Tensor) -> bool:
+def is_standard(model: LatentModel[Any], z: Tensor) -> bool:
     """Whether the prior is the standard normal: it has that density at `z`."""
     zero = torch.zeros_like(z)
     return torch.allclose(model.log_prior(z), log_normal(z, zero, zero), rtol=1e-4, atol=1e-3)
@@ -68,7 +68,7 @@ class Use(NamedTuple):
 
 def codebook_use(model: GenerativeModel, codes: Tensor) -> Use:
     """From tokens `(N, length)`; of a row, codebooks that quantise each other's remainders take turns."""
-    size = model.latent_space.levels
+    size = cast("HasLatent", model).latent_space.levels
     depth = next((m.depth for m in model.modules() if isinstance(m, Quantiser)), 1)
     books = codes.flatten(1).unflatten(1, (-1, depth)).flatten(0, 1).unbind(1)
     even = torch.stack([perplexity(book, size) for book in books])

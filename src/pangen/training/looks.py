@@ -72,7 +72,7 @@ def drawn(run: Run, seconds: float) -> Any:
     y = run.codec.encode_condition(run.conditions(SAMPLES))
     y = model.space.filled(y, SAMPLES, model.device)
     states = model.trajectory(SAMPLES, y, generator=generator(model.device, "looks"))
-    x = None
+    x: Any = None
     while True:
         with torch.no_grad():
             following = next(states, None)

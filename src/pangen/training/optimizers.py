@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ def make_optimizers(
     players: Mapping[str, list[nn.Parameter]], settings: Training
 ) -> dict[str, torch.optim.Optimizer]:
     """One optimizer for each player."""
-    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
 
     def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         if settings.optimizer == "sgd":

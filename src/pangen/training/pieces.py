@@ -54,10 +54,12 @@ def add_up(weights: Sequence[nn.Parameter], told: Told) -> None:
         return
     seen = torch.tensor([float(w.grad is not None) for w in weights])
     values = torch.stack([value.float() for value in told.values.values()])
+    gradients = []
     for w in weights:
         if w.grad is None:
             w.grad = torch.zeros_like(w)
-    parallel.add_up([*(w.grad for w in weights), values, seen])
+        gradients.append(w.grad)
+    parallel.add_up([*gradients, values, seen])
     told.values = dict(zip(told.values, values.unbind(), strict=True))
     for w, count in zip(weights, seen.tolist(), strict=True):
         if not count:

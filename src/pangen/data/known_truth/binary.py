@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -31,7 +32,7 @@ class BarsAndStripes(Law):
     """
 
     modality: ClassVar[Modality] = "image"
-    levels: ClassVar[int] = 2
+    levels = 2
     entropy: float = 28 / 32 * math.log(32) + 2 / 16 * math.log(16)
     modes: int = 30
 
@@ -42,7 +43,7 @@ class BarsAndStripes(Law):
             mixed = (x & seen).any(along) & (~x & seen).any(along)
             fair = torch.where(seen.any(along - 1), 0.5, 1.0).double()
             of_lines.append(fair.where(~mixed, 0.0).prod(1))
-        return (sum(of_lines) / 2).log()
+        return (reduce(torch.add, of_lines) / 2).log()
 
     def mode(self, x: Tensor) -> Tensor:
         """Each image its own: the 16 of rows, then the 14 of columns that are not among them."""
@@ -65,7 +66,7 @@ class Ising(Law):
     """
 
     modality: ClassVar[Modality] = "image"
-    levels: ClassVar[int] = 2
+    levels = 2
     modes: int = 2
 
     def __init__(self, beta: float = 0.44) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, reduce
 from typing import ClassVar
 
 import torch
@@ -43,10 +43,11 @@ class Brackets(TextLaw):
         for length in range(2, self.window + 1, 2):
             for i in range(self.window - length + 1):
                 j = i + length
-                inside[i, j] = sum(
+                trees = [
                     (opened[:, i] * closed[:, k]).sum(1) * inside[i + 1, k] * inside[k + 1, j]
                     for k in range(i + 1, j, 2)
-                )
+                ]
+                inside[i, j] = reduce(torch.add, trees)
         return (inside[0, self.window] / self.trees).log()
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import ClassVar
 
 import torch
@@ -21,7 +21,7 @@ class Templates(Law):
     """
 
     modality: ClassVar[Modality] = "image"
-    levels: ClassVar[int] = 8
+    levels = 8
     side: ClassVar[int] = 6
     waves: ClassVar[tuple[tuple[int, int], ...]] = ((1, 0), (0, 1), (1, 1), (1, -1))
     """Periods across and down."""
@@ -61,7 +61,7 @@ class Templates(Law):
         which = draw(self.weights, n, generator)
         below = self.log_pixel.exp().cumsum(2)[..., :-1]
         u = torch.rand(n, self.side**2, generator=generator, dtype=torch.float64)
-        x = sum((below[which, :, v] <= u).to(torch.uint8) for v in range(self.levels - 1))
+        x = reduce(torch.add, [(below[which, :, v] <= u).to(torch.uint8) for v in range(self.levels - 1)])
         return x.view(n, 1, self.side, self.side)
 
 
@@ -84,7 +84,8 @@ class Texture(Law):
         self.within = (-beta * row.diff(dim=1).abs().sum(1)).exp()
         self.between = (-beta * torch.cdist(row, row, p=1)).exp()
         # weights of all that is below a row, given it, scaled; the scales are collected in log Z
-        below, self.log_z, self.steps = torch.ones_like(self.within), 0.0, []
+        self.steps: list[Tensor] = []
+        below, self.log_z = torch.ones_like(self.within), 0.0
         for _ in range(side - 1):
             weight = self.between * (self.within * below)
             total = weight.sum(1)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pangen.data.dataset import Column, Data, Modality, Split
+from pangen.data.dataset import Column, Data, Modality, Split, as_splits
 from pangen.rng import generator
 
 
@@ -16,7 +16,7 @@ class Law(ABC):
     """A distribution over raw examples; the `Truth` of a data set."""
 
     modality: ClassVar[Modality]
-    levels: ClassVar[int] = 0
+    levels: int = 0
     alphabet: ClassVar[str | None] = None
     window: ClassVar[int] = 0
     rate: ClassVar[int] = 0
@@ -60,7 +60,7 @@ class Law(ABC):
         return Data(
             name,
             self.modality,
-            **parts,
+            **as_splits(parts),
             levels=self.levels,
             table=self.table,
             truth=self,

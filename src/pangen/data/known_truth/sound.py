@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -92,14 +92,15 @@ class Tones(Law):
         places = range(self.window) if seen is None else seen.nonzero().flatten().tolist()
         found = torch.full((len(codes), len(self.tones)), -math.log(len(self.tones)), dtype=torch.float64)
         for tone in range(len(self.tones)):
-            way, last = self.first[tone][None], 0
+            way: Tensor | None = self.first[tone][None]
+            last = 0
             known = torch.zeros(len(codes), dtype=torch.long)
             for place in places:
                 for t in range(last + 1, place + 1):
                     step = self.step(self.turn(tone, t))
                     way = step if way is None else way @ step
                 # p(level here given the one last seen)
-                found[:, tone] += way[known, codes[:, place]].log()
+                found[:, tone] += cast("Tensor", way)[known, codes[:, place]].log()
                 way, last, known = None, place, codes[:, place]
         return found
 

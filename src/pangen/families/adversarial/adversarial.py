@@ -64,7 +64,7 @@ class Adversarial(GenerativeModel):
         self.penalties = self.game.penalties if penalties is None else penalties
         self.critic_steps, self.paces = critic_steps or self.game.critic_steps, {"generator": pace}
         self.augment = None if augment == "none" else Augment(space, adaptive=augment == "adaptive")
-        self.bfloat16, self.latent_space = precision == "bfloat16", Space("real", (noise,))
+        self.rough, self.latent_space = precision == "bfloat16", Space("real", (noise,))
 
     # -- the two networks -----------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class Adversarial(GenerativeModel):
         self, w: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Codes to examples, bits as probabilities; `generator` feeds what else is drawn on the way."""
-        with rounded(w, self.bfloat16 and self.training):
+        with rounded(w, self.rough and self.training):
             x = self.synthesise(w, y, generator).to(w.dtype)
         return x.sigmoid() if self.space.kind == "binary" else x.tanh() if self.space.is_grid else x
 
@@ -91,7 +91,7 @@ class Adversarial(GenerativeModel):
 
     def critic(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Logit `(B,)`: large where `x` looks real."""
-        with rounded(x, self.bfloat16 and self.training):
+        with rounded(x, self.rough and self.training):
             return self.discriminator(x, y).to(x.dtype)
 
     # -- learning -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ normalisation), Miyato and Koyama 2018 (labels by projection); all other games b
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import silu
@@ -72,7 +72,7 @@ class GAN(Adversarial):
         precision: Precision = "full",
         unlabelled: Share = 0.1,
     ) -> None:
-        asked = {"r1": r1, "r2": r2, "slope": slope, "every": every, "fade": fade}
+        asked: dict[str, Any] = {"r1": r1, "r2": r2, "slope": slope, "every": every, "fade": fade}
         penalties = replace(GAMES[game].penalties, **{k: v for k, v in asked.items() if v is not None})
         super().__init__(
             space, noise=noise, game=game, penalties=penalties, critic_steps=critic_steps, pace=pace,
@@ -110,8 +110,7 @@ class Critic(nn.Module):
         self.net = Encoder(seen, width if projected else 1, width, plain=plain)
         self.head = Projection(space, width, bias=biased) if projected else None
         if not (projected or biased):
-            last = self.net.net[-1] if plain else self.net.net.head
-            last.register_parameter("bias", None)
+            self.net.net.head.register_parameter("bias", None)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         if self.head is None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen.errors import PangenError
 from pangen.families.adversarial.adversarial import Adversarial, Augmentation
@@ -81,8 +81,8 @@ class StyleGAN(Adversarial):
         self.f = Mapping(space, noise, mapping)
         self.generator = (AliasFreeSynthesis if alias_free else Synthesis)(space, noise, width)
         self.discriminator = StyleCritic(space, width)
-        self.register_buffer("mean_w", torch.zeros(noise))
-        self.register_buffer("a", torch.zeros(()))
+        self.mean_w = nn.Buffer(torch.zeros(noise))
+        self.a = nn.Buffer(torch.zeros(()))
 
     # -- codes ----------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class StyleGAN(Adversarial):
 
     def mixed(self, w: Tensor, y: Tensor | None) -> Tensor:
         """Codes `(B, layers, noise)`, another's from some layer on (Karras et al. 2019, Section 3.1)."""
-        n, layers = len(w), self.generator.layers
+        n, layers = len(w), cast("Synthesis", self.generator).layers
         other = self.map(self.draw(n), y)
         first = torch.randint(1, max(layers, 2), (n, 1), device=w.device)
         mixes = torch.rand(n, 1, device=w.device) < self.mixing

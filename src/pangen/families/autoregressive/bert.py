@@ -70,7 +70,7 @@ class BERT(GenerativeModel):
         self.transform = nn.Sequential(Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(K))
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("lengths", torch.zeros(L + 1))  # log of how often a text has so many tokens
+        self.lengths = nn.Buffer(torch.zeros(L + 1))  # log of how often a text has so many tokens
         nn.init.normal_(self.embed.weight, std=0.02)
         start(self.blocks, depth)
 

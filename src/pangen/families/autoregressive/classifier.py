@@ -52,6 +52,8 @@ class Classifier(GenerativeModel):
         return self.head(self.features(x)).log_softmax(1)
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
+        if batch.y is None:
+            raise PangenError("a classifier learns labels from examples, and these have none.")
         logits = self.head(self.features(batch.x))
         right = (logits.argmax(1) == batch.y).float().mean()
         smoothing = self.smoothing if self.training else 0.0

@@ -67,19 +67,18 @@ class GPT(SequenceModel):
             )
         L, K = space.dims, space.levels
         self.before, self.scale = Before(space, width), 1.0
+        self.position: Tensor | None = None
         if positions == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(L, width))
         elif positions == "sinusoidal":
-            self.register_buffer("position", sinusoids(L, width), persistent=False)
+            self.position = nn.Buffer(sinusoids(L, width), persistent=False)
             self.scale = math.sqrt(width)
-        else:
-            self.position = None
         rotary = L if positions == "rotary" else 0
         self.transformer = CausalTransformer(width, depth, heads, dropout, rotary=rotary)
         tied = not space.is_image if tied is None else tied
         self.untied = None if tied else nn.Parameter(0.02 * torch.randn(K, width))
         self.bias = nn.Parameter(torch.zeros(L if space.is_image else 1, K))
-        self.dropout, self.bfloat16 = nn.Dropout(dropout), precision == "bfloat16"
+        self.dropout, self.rough = nn.Dropout(dropout), precision == "bfloat16"
         for embedding in (self.before.label, *self.before.embed):
             nn.init.normal_(embedding.weight, std=0.02)
 
@@ -101,7 +100,7 @@ class GPT(SequenceModel):
     def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Logits `(B, L, K)` of every token given those before it; `x` `(B, L)`."""
         h = self.inputs(x[:, :-1], y)
-        with rounded(h, self.bfloat16 and self.training):
+        with rounded(h, self.rough and self.training):
             logits = self.head(self.transformer(h), self.bias)
         return logits.to(h.dtype)
 

@@ -56,10 +56,10 @@ class MADE(GenerativeModel):
         ranks = torch.stack(
             [torch.arange(D)] + [torch.randperm(D, generator=fixed) for _ in range(orderings - 1)]
         )
-        self.register_buffer("ranks", ranks, persistent=False)
+        self.ranks = nn.Buffer(ranks, persistent=False)
         features = FEATURES if K > 2 else 1  # more would tell two values apart no better
         self.embed = nn.Embedding(K, features) if K > 2 else None
-        self.register_buffer("scale", torch.linspace(-1, 1, K)[:, None], persistent=False)
+        self.scale = nn.Buffer(torch.linspace(-1, 1, K)[:, None], persistent=False)
         self.classes = nn.Embedding(space.classes + 1, width) if space.classes else None
         self.net = MaskedResidual(
             ranks, inputs=features + 1 if K > 2 else 1, outputs=features, width=2 * width, depth=depth,

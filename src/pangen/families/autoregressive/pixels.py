@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class PixelModel(TokenModel):
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 
-    layers: Causal
+    layers: Causal[Any]
 
     def __init__(
         self,
@@ -45,11 +47,11 @@ class PixelModel(TokenModel):
     ) -> None:
         super().__init__(space)
         C, K, tokens = space.shape[0], space.levels or 2, space.kind == "tokens"
-        self.unlabelled, self.bfloat16 = unlabelled, precision == "bfloat16"
+        self.unlabelled, self.rough = unlabelled, precision == "bfloat16"
         self.likelihood = likelihood(space, observation)
         self.softmax = tokens or observation == "categorical"  # raw numbers are the logits of the levels
         values = torch.arange(K) if tokens else torch.linspace(-1 if space.is_grid else 0, 1, K)
-        self.register_buffer("values", values, persistent=False)
+        self.values = nn.Buffer(values, persistent=False)
         self.condition = Condition(space, channels) if space.condition else None
         self.embed = LevelFeatures(K, FEATURES if tokens else 0)
         self.inputs = C * self.embed.size
@@ -79,7 +81,7 @@ class PixelModel(TokenModel):
     def raw(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The numbers `(B, n, C, H, W)` of each conditional distribution of `x` `(B, C, H, W)`."""
         f = self.embed(self.levels(x))
-        with rounded(f, self.bfloat16 and self.training):
+        with rounded(f, self.rough and self.training):
             raw = self.head(silu(self.layers(f, self.told(y, len(x)))), f)
         return raw.to(self.bias) + self.bias
 

@@ -6,7 +6,7 @@ p(x given y) = prod_t p(x_t given x_<t, y): an encoder reads y once, a decoder w
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +54,13 @@ class Seq2Seq(SequenceModel):
                 f"model.width = {width} is odd or no multiple of model.heads = {heads}; change one."
             )
         K, source = space.levels, space.condition
-        self.smoothing, self.scale = smoothing, math.sqrt(width)
+        if source is None:
+            raise PangenError("seq2seq answers to texts, and this data has none beside its own; give pairs.")
+        self.smoothing, self.scale, self.sources = smoothing, math.sqrt(width), source
         self.embed_x, self.embed_y = nn.Embedding(K + 1, width), nn.Embedding(source.levels, width)
         if architecture == "transformer":
             length = max(space.dims, source.dims)
-            self.net: nn.Module = TransformerPair(width, depth, heads, dropout, length)
+            self.net: TransformerPair | RecurrentPair = TransformerPair(width, depth, heads, dropout, length)
         else:
             self.net = RecurrentPair(width, depth, dropout)
         self.bias = nn.Parameter(torch.zeros(K))
@@ -70,7 +72,7 @@ class Seq2Seq(SequenceModel):
         self.bias.copy_(self.log_frequency(batch.x, pooled=True)[0])
 
     def read(self, y: Tensor) -> Memory:
-        return self.net.read(self.scale * self.embed_y(y), until_end(y, self.space.condition.end))
+        return self.net.read(self.scale * self.embed_y(y), until_end(y, self.sources.end))
 
     def before(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Embeddings `(B, t + 1 - first, width)` from which tokens first .. t follow; `tokens` `(B, t)`."""
@@ -83,7 +85,7 @@ class Seq2Seq(SequenceModel):
         return self.head(self.net.write(self.before(x[:, :-1]), self.read(self.source(y, len(x)))))
 
     def source(self, y: Tensor | None, n: int) -> Tensor:
-        return self.space.no_condition(n, self.device) if y is None else y
+        return cast("Tensor", self.space.no_condition(n, self.device)) if y is None else y
 
     def next_logits(self, tokens: Tensor, cache: Any = None, y: Tensor | None = None) -> tuple[Tensor, Any]:
         if cache is None:
@@ -92,7 +94,8 @@ class Seq2Seq(SequenceModel):
         return self.head(h[:, -1]), cache
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
-        x, y = trimmed(batch.x, self.space), trimmed(batch.y, self.space.condition)
+        x = trimmed(batch.x, self.space)
+        y = trimmed(self.source(batch.y, len(batch.x)), self.sources)
         logits, belongs = self.logits(x, y), until_end(x, self.space.end)
         nats = cross_entropy(logits.transpose(1, 2), x, reduction="none", label_smoothing=self.smoothing)
         return Loss((nats * belongs).sum() / belongs.sum())

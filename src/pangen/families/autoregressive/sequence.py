@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from pangen.networks.labels import hide
+from pangen.networks.modules import listed
 from pangen.samplers.tokens import TokenModel, inside
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
@@ -75,7 +76,7 @@ class Before(nn.Module):
         self.back = sorted(b for b in back if 0 < b < max(L, 2))
         self.classes, self.none = space.classes, space.levels
         self.label = nn.Embedding(space.classes + 1, width)
-        self.embed = nn.ModuleList(nn.Embedding(space.levels + 1, width) for _ in self.back)
+        self.embed = listed(nn.Embedding(space.levels + 1, width) for _ in self.back)
 
     def forward(self, tokens: Tensor, y: Tensor | None, first: int = 0) -> Tensor:
         """Vectors `(B, t + 1 - first, width)` from which tokens first .. t follow; `tokens` `(B, t)`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class WaveNet(SequenceModel):
         v = torch.linspace(-1, 1, levels)
         amplitude = v.sign() * (math.log(levels) * v.abs()).expm1() / (levels - 1)
         place = pad(torch.stack([v, 4 * amplitude], 1), (0, 0, 0, K + 1 - levels))
-        self.register_buffer("place", place, persistent=False)
+        self.place = nn.Buffer(place, persistent=False)
         self.enter = nn.Parameter(torch.randn(2, channels))
         self.embed = nn.Parameter(0.1 * torch.randn(K + 1, channels))
         self.stack = DilatedStack(channels, skip, each, kernel)
@@ -89,7 +89,7 @@ class WaveNet(SequenceModel):
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
-        self.leave[-1].bias.copy_(self.log_frequency(batch.x, pooled=True)[0])
+        cast("Linear", self.leave[-1]).bias.copy_(self.log_frequency(batch.x, pooled=True)[0])
 
     @property
     def table(self) -> Tensor:
@@ -124,7 +124,7 @@ class WaveNet(SequenceModel):
         """Each example by itself: they differ in length."""
         found = []
         for i, n in enumerate(until_end(x, self.space.end).sum(1).tolist()):
-            row, first, nats = x[i : i + 1, :n], 0, 0
+            row, first, nats = x[i : i + 1, :n], 0, torch.zeros((), device=x.device)
             for logits, _ in self.pieces(row[:, :-1], None if y is None else y[i : i + 1]):
                 nats = nats + self.nats(logits, row, first).sum(1)
                 first += logits.shape[1]

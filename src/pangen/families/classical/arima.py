@@ -12,7 +12,7 @@ from itertools import product as every
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen.errors import PangenError
 from pangen.families.classical.regressions import Coefficients, Regressions
@@ -43,6 +43,13 @@ class ARIMA(GaussianSeries):
         period: s; 1: no season; 0: found.
     """
 
+    phi: Tensor
+    theta: Tensor
+    Phi: Tensor
+    Theta: Tensor
+    mu: Tensor
+    sigma: Tensor
+
     def __init__(
         self,
         space: Space,
@@ -57,10 +64,10 @@ class ARIMA(GaussianSeries):
         p, d, q, P, D, Q = *(order or (0, 0, 0)), *(seasonal or (0, 0, 0))
         super().__init__(space, d + D * max(period, 1))
         self.order, self.seasonal, self.period = order, seasonal, period
-        for name, size in {"phi": p, "theta": q, "Phi": P, "Theta": Q}.items():
-            self.register_buffer(name, torch.zeros(size))
-        self.register_buffer("mu", torch.zeros(1))
-        self.register_buffer("sigma", torch.ones(()))
+        self.phi, self.theta = nn.Buffer(torch.zeros(p)), nn.Buffer(torch.zeros(q))
+        self.Phi, self.Theta = nn.Buffer(torch.zeros(P)), nn.Buffer(torch.zeros(Q))
+        self.mu = nn.Buffer(torch.zeros(1))
+        self.sigma = nn.Buffer(torch.ones(()))
 
     def delta(self) -> Tensor:
         return differences(self.period, self.seasonal[1], self.order[1])
@@ -89,7 +96,8 @@ class ARIMA(GaussianSeries):
             nats = float(self.log_prob(validation.x).nats.mean())
             if nats > score:
                 best, score = (x, w[-LONGEST:], *candidate, found), nats
-        self._estimate(*best)
+        if best is not None:
+            self._estimate(*best)
         return {"order": self.order, "seasonal": self.seasonal, "period": self.period}
 
     def _estimate(

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen.likelihoods import Categorical
 from pangen.model import GenerativeModel
@@ -38,9 +38,9 @@ class Independent(GenerativeModel):
         super().__init__(space)
         self.bins, self.smoothing = bins, smoothing
         cells = bins + 2 if space.kind == "real" else space.levels or 2
-        self.register_buffer("log_p", torch.zeros(space.classes + 1, space.dims, cells))
-        self.register_buffer("low", torch.zeros(space.dims))
-        self.register_buffer("step", torch.ones(space.dims))
+        self.log_p: Tensor = nn.Buffer(torch.zeros(space.classes + 1, space.dims, cells))
+        self.low: Tensor = nn.Buffer(torch.zeros(space.dims))
+        self.step: Tensor = nn.Buffer(torch.ones(space.dims))
 
     def fit_exactly(self, train: Batch, validation: Batch) -> dict[str, Any]:
         bins = [self.bins] if self.bins or self.space.kind != "real" else BINS

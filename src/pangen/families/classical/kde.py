@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen.model import GenerativeModel
 from pangen.samplers.tokens import inverse_cdf
@@ -32,10 +32,10 @@ class KDE(GenerativeModel):
 
     def __init__(self, space: Space, *, points: Natural = 0) -> None:
         super().__init__(space)
-        self.register_buffer("points", torch.zeros(points, space.dims))
-        self.register_buffer("center", torch.zeros(space.dims))
-        self.register_buffer("log_w", torch.zeros(space.classes + 1, points))
-        self.register_buffer("h", torch.ones(()))
+        self.points: Tensor = nn.Buffer(torch.zeros(points, space.dims))
+        self.center: Tensor = nn.Buffer(torch.zeros(space.dims))
+        self.log_w: Tensor = nn.Buffer(torch.zeros(space.classes + 1, points))
+        self.h: Tensor = nn.Buffer(torch.ones(()))
 
     def fit_exactly(self, train: Batch, validation: Batch) -> dict[str, Any]:
         every = math.ceil(len(train.x) / POINTS)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen.errors import PangenError
 from pangen.families.classical.gaussians import log_gaussians
@@ -49,11 +49,11 @@ class Mixture(GenerativeModel):
         super().__init__(space)
         self.components, self.covariance = components, covariance
         rows, K, D = max(space.classes, 1), components, space.dims
-        self.register_buffer("log_class", torch.full((rows,), -math.log(rows)))
-        self.register_buffer("log_w", torch.zeros(rows, K))
-        self.register_buffer("mean", torch.zeros(rows, K, D))
+        self.log_class: Tensor = nn.Buffer(torch.full((rows,), -math.log(rows)))
+        self.log_w: Tensor = nn.Buffer(torch.zeros(rows, K))
+        self.mean: Tensor = nn.Buffer(torch.zeros(rows, K, D))
         # Sigma = L L^T; of a diagonal one only the diagonal
-        self.register_buffer("L", torch.zeros(rows, K, *((D,) if covariance == "diag" else (D, D))))
+        self.L: Tensor = nn.Buffer(torch.zeros(rows, K, *((D,) if covariance == "diag" else (D, D))))
 
     def fit_exactly(self, train: Batch, validation: Batch) -> dict[str, Any]:
         x, classes = train.x.flatten(1), self.space.classes

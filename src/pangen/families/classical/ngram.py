@@ -30,8 +30,8 @@ class Table(nn.Module):
 
     def __init__(self, gram: Tensor, share: Tensor, context: Tensor, weight: Tensor) -> None:
         super().__init__()
-        for name, value in {"gram": gram, "share": share, "context": context, "weight": weight}.items():
-            self.register_buffer(name, value)
+        self.gram, self.share = nn.Buffer(gram), nn.Buffer(share)
+        self.context, self.weight = nn.Buffer(context), nn.Buffer(weight)
 
     def forward(self, gram: Tensor, base: int, p: Tensor) -> Tensor:
         """p_n of the last token of each n-gram, from p_{n-1}."""
@@ -88,7 +88,8 @@ class NGram(TokenModel):
         x, judges = train.x.flatten(1), validation.x[:: math.ceil(len(validation.x) / JUDGES)]
         x = x[:: math.ceil(x.numel() / TOKENS)]
         counted = inside(x, self.space)
-        best, misses, lower, shorter = -math.inf, 0, [], None
+        lower: list[Table] = []
+        best, misses, shorter = -math.inf, 0, None
         for n in range(1, self.most + 1):
             gram, count = self._grams(x, n)[counted].unique(return_counts=True)
             if shorter is not None:

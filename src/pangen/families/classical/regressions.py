@@ -67,7 +67,8 @@ class Regressions:
 
     def best(self) -> tuple[int, int, int, int]:
         """p, q, P, Q of the least AICc."""
-        return min(product(*self.tried), key=lambda orders: self._fit(*orders)[0])
+        p, q, P, Q = min(product(*self.tried), key=lambda orders: self._fit(*orders)[0])
+        return p, q, P, Q
 
     def start(self, p: int, q: int, P: int, Q: int) -> Coefficients:
         """Of a process that is stationary and can be inverted, near the regression's."""

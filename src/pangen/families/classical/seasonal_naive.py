@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen.families.classical.series import GaussianSeries, differences, exact, filtered, season, stitched
 from pangen.settings import Natural
@@ -22,7 +22,7 @@ class SeasonalNaive(GaussianSeries):
     def __init__(self, space: Space, *, period: Natural = 0) -> None:
         super().__init__(space, period)
         self.period = period
-        self.register_buffer("sigma", torch.ones(()))
+        self.sigma: Tensor = nn.Buffer(torch.ones(()))
 
     def delta(self) -> Tensor:
         return differences(self.period, 1, 0)

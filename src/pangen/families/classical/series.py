@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import reduce
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.linalg import solve_triangular
 
 from pangen.model import GenerativeModel
@@ -34,8 +34,8 @@ class GaussianSeries(GenerativeModel):
 
     def __init__(self, space: Space, lags: int) -> None:
         super().__init__(space)
-        self.register_buffer("m", torch.zeros(lags))
-        self.register_buffer("S", torch.eye(lags))
+        self.m: Tensor = nn.Buffer(torch.zeros(lags))
+        self.S: Tensor = nn.Buffer(torch.eye(lags))
 
     @abstractmethod
     def delta(self) -> Tensor:

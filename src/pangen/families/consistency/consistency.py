@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ class Consistency(GenerativeModel):
             )
         self.method, self.teacher, self.unlabelled = method, teacher, unlabelled
         self.target = target if target != "auto" else "narrow" if time == "discrete" else "v"
-        cut = {k: v for k, v in {"coarsest": coarsest, "finest": finest}.items() if v}
+        cut: dict[str, Any] = {k: v for k, v in {"coarsest": coarsest, "finest": finest}.items() if v}
         if cut and time == "continuous":
             raise PangenError(
                 f"continuous time is not cut: leave out {' and '.join(f'model.{k}' for k in cut)}."
@@ -104,7 +104,9 @@ class Consistency(GenerativeModel):
     def like(cls, teacher: GenerativeModel) -> dict[str, Any]:
         """Settings with which the network is that of a teacher; none where it cannot be."""
         net = getattr(teacher, "net", None)
-        known = [t for t, c in TEACHERS.items() if isinstance(net, Preconditioned) and net.coefficients is c]
+        if not isinstance(net, Preconditioned):
+            return {}
+        known = [t for t, c in TEACHERS.items() if net.coefficients is c]
         return {**net.architecture.settings, "target": known[0]} if known else {}
 
     def learn_from(self, teacher: GenerativeModel) -> None:
@@ -112,7 +114,7 @@ class Consistency(GenerativeModel):
             raise PangenError(f"{self.teacher} holds no diffusion model, which alone can teach this one.")
         needed, own = self.like(teacher), {**self.net.architecture.settings, "target": self.target}
         if needed == own:
-            self.net.load_state_dict(teacher.net.state_dict())
+            self.net.load_state_dict(cast("Preconditioned", teacher.net).state_dict())
         elif self.method == "tune":
             advice = " and ".join(f"model.{k} = {v}" for k, v in needed.items() if v != own[k])
             raise PangenError(

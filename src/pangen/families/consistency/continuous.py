@@ -29,7 +29,7 @@ def tangent(f: Estimate, x: Tensor, sigma: Tensor, x0: Tensor, r: float) -> tupl
     scale = (1 + level**2).sqrt()  # 1 / cos(t)
     along = ((x - x0) / level, torch.ones_like(sigma))  # dx / dsigma and dsigma / dsigma
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # attention that has a forward derivative
-        found, slope = torch.func.jvp(f, (x, sigma), along)
+        found, slope = torch.func.jvp(f, (x, sigma), along)[:2]
     # -cos^2 (F - dx_t/dt) - r cos sin (x_t + dF/dt), by dsigma/dt = 1 / cos^2
     return found, (1 - r) * (found - x0) / (level * scale) + r * scale * slope
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -11,8 +12,12 @@ from pangen.networks.preconditioning import Preconditioned, column
 
 Estimate = Callable[[Tensor, Tensor], Tensor]
 """x `(B, *shape)` and noise levels `(B,)`, in units of the student, to clean examples."""
-Teacher = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""The same of examples with labels."""
+
+
+class Teacher(Protocol):
+    """The same of examples with labels."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor: ...
 
 
 def seen(teacher: HasDenoiser, net: Preconditioned) -> Teacher:

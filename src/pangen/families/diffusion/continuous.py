@@ -12,7 +12,7 @@ from pangen.families.diffusion.last_step import log_last
 from pangen.families.diffusion.weighted import Weighted
 from pangen.samplers.ode import DormandPrince
 from pangen.samplers.probability_flow import directions, log_density
-from pangen.space import LogProb, Space, weaker
+from pangen.space import LogProb, Space, Trust, weaker
 
 
 class Continuous(Weighted):
@@ -36,7 +36,8 @@ class Continuous(Weighted):
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
-        v, kind = directions(x, self.probes, generator), "estimate" if self.probes else "exact"
+        kind: Trust = "estimate" if self.probes else "exact"
+        v = directions(x, self.probes, generator)
         if not self.space.levels:
             return LogProb(self._flow(x, y, v), kind)
         e = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -7,6 +7,7 @@ that keeps its size, x_t = x0 + sigma_t e: the variance-preserving chain divided
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -88,7 +89,7 @@ class DDPM(Weighted):
         sigma = levels[-1]
         estimate = self.denoise(noisy(sigma), sigma.expand(len(x)), y)
         bound.append(log_last(self.space, x, estimate, self.error(sigma).sqrt()))  # -L_0
-        return LogProb(sum(term.flatten(1).sum(1) for term in bound), "lower bound")
+        return LogProb(reduce(torch.add, [term.flatten(1).sum(1) for term in bound]), "lower bound")
 
     def rungs(self, steps: int) -> Tensor:
         """Noise levels `(steps,)` of a chain, that fall."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
@@ -68,8 +68,7 @@ class Denoising(GenerativeModel):
         self.net = Preconditioned(space, network, coefficients)
         self.latent_space = Space("real", (space.dims,))
         self.error_by_level = ErrorByLevel(space.shape)
-        for name, end in zip(("low", "high"), ends, strict=True):
-            self.register_buffer(name, torch.tensor(end))
+        self.low, self.high = nn.Buffer(torch.tensor(ends[0])), nn.Buffer(torch.tensor(ends[1]))
 
     def initialize(self, batch: Batch) -> None:
         self.net.measure(batch.x)

@@ -74,7 +74,7 @@ class MaskedDiffusion(GenerativeModel):
         self.position = nn.Parameter(0.02 * torch.randn(L, width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm, self.head, self.dropout = nn.LayerNorm(width), Linear(width, K), nn.Dropout(dropout)
-        self.register_buffer("lengths", torch.zeros(L + 1))  # log p(number of tokens)
+        self.lengths = nn.Buffer(torch.zeros(L + 1))  # log p(number of tokens)
         nn.init.normal_(self.condition.table.weight, std=0.02)
         start(self.blocks, depth)
 

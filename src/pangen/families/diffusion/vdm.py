@@ -52,6 +52,7 @@ class VDM(Denoising):
     """
 
     training_defaults: ClassVar[dict[str, Any]] = {"lr": 6e-3, "ema": 0.995}
+    schedule: Gamma
 
     def __init__(
         self,

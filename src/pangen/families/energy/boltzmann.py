@@ -23,7 +23,7 @@ from pangen.samplers.annealing import annealed_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.pairwise import FromIndependent, Pairwise
 from pangen.settings import Count, Natural
-from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
+from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space, Trust
 
 ENUMERABLE = 24
 """Units up to which `calibrate` sums over all states: 2^24 of them, in a second or two."""
@@ -68,10 +68,10 @@ class Boltzmann(EnergyModel):
         self.k, self.sweeps, self.temperatures, self.weights = k, sweeps, temperatures, weights
         self.w = nn.Parameter(torch.randn(math.comb(self.units, 2)) * 0.1 / math.sqrt(self.units))
         self.b = nn.Parameter(torch.zeros(self.units))
-        self.register_buffer("pairs", torch.triu_indices(self.units, self.units, 1), persistent=False)
-        self.register_buffer("b_base", torch.zeros(self.units))  # log odds of the data: independent units
-        self.register_buffer("chains", torch.zeros(0 if self.enumerates else chains, self.units))
-        self.register_buffer("log_z", torch.full((1,), math.nan))  # unknown until `calibrate`
+        self.pairs = nn.Buffer(torch.triu_indices(self.units, self.units, 1), persistent=False)
+        self.b_base = nn.Buffer(torch.zeros(self.units))  # log odds of the data: independent units
+        self.chains = nn.Buffer(torch.zeros(0 if self.enumerates else chains, self.units))
+        self.log_z = nn.Buffer(torch.full((1,), math.nan))  # unknown until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
@@ -111,8 +111,8 @@ class Boltzmann(EnergyModel):
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
-        kind = "estimate" if self.units > ENUMERABLE else "exact" if self.hidden <= FEW else "lower bound"
-        return LogProb(-self.energy(x) - self.log_z, kind)
+        found: Trust = "exact" if self.hidden <= FEW else "lower bound"
+        return LogProb(-self.energy(x) - self.log_z, "estimate" if self.units > ENUMERABLE else found)
 
     def exact_log_z(self) -> Tensor | None:
         return self.joint().double().log_z()[None] if self.units <= ENUMERABLE else None
@@ -131,7 +131,7 @@ class Boltzmann(EnergyModel):
             log_z = joint.log_z()
             check_gap(data + log_z, self.units, progress)
             return Loss(data + log_z, {"free energy of data": data, "log z": log_z})
-        s = self.chains
+        s: Tensor = self.chains
         with torch.no_grad():
             for _ in range(self.k):
                 s = joint.sweep(s)

@@ -75,10 +75,10 @@ class DBM(EnergyModel):
             s * torch.randn(a, b) for s, a, b in zip(scales, units, hidden, strict=False)
         )
         self.b = nn.ParameterList(torch.zeros(n) for n in units)
-        self.register_buffer("b_base", torch.zeros(space.dims))  # log odds of the data
-        self.register_buffer("centres", torch.zeros(sum(units)))  # means over the data
-        self.register_buffer("chains", torch.zeros(chains, sum(units)))
-        self.register_buffer("log_z", torch.full((1,), math.nan))  # unknown until `calibrate`
+        self.b_base = nn.Buffer(torch.zeros(space.dims))  # log odds of the data
+        self.centres = nn.Buffer(torch.zeros(sum(units)))  # means over the data
+        self.chains = nn.Buffer(torch.zeros(chains, sum(units)))
+        self.log_z = nn.Buffer(torch.full((1,), math.nan))  # unknown until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pangen.errors import PangenError
@@ -74,13 +74,11 @@ class EBM(EnergyModel):
         self.sweeps, self.temperatures = sweeps, temperatures
         self.cell = 2 / (space.levels - 1) if space.is_grid else 0.0
         self.net = scores(space, max(space.classes, 1), width)
-        self.register_buffer("m", torch.zeros(space.shape))
-        self.register_buffer("s", torch.ones(space.shape))
-        self.register_buffer("chains", torch.zeros(chains, *space.shape))
-        self.register_buffer("step", torch.tensor(sigma**2))
-        self.register_buffer(
-            "log_z", torch.full((max(space.classes, 1),), math.nan)
-        )  # unknown until `calibrate`
+        self.m = nn.Buffer(torch.zeros(space.shape))
+        self.s = nn.Buffer(torch.ones(space.shape))
+        self.chains = nn.Buffer(torch.zeros(chains, *space.shape))
+        self.step = nn.Buffer(torch.tensor(sigma**2))
+        self.log_z = nn.Buffer(torch.full((max(space.classes, 1),), math.nan))  # until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:

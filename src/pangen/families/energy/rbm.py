@@ -22,7 +22,7 @@ from pangen.networks.rounding import Precision
 from pangen.samplers.annealing import gibbs_walk
 from pangen.samplers.bipartite import ByClass, contrast
 from pangen.samplers.diagnostics import check_gap
-from pangen.samplers.layered import FromBaseRates, Layered, with_slopes
+from pangen.samplers.layered import FromBaseRates, Layered, Layers, with_slopes
 from pangen.samplers.units import visible_units
 from pangen.settings import Count, Natural, NonNegative, Share
 from pangen.space import Batch, LogProb, LogZ, Loss, Progress, Space
@@ -70,21 +70,18 @@ class RBM(EnergyModel):
         if replicas > 1 and not chains:
             raise PangenError("replicas swap states of persistent chains, and there are none: raise chains.")
         self.k, self.betas, self.centering = k, torch.linspace(1, 0, replicas).tolist(), centering
-        self.sparsity, self.sparsity_cost, self.rounded = (
-            sparsity,
-            sparsity_cost,
-            torch.bfloat16 if precision == "bfloat16" else None,
-        )
+        self.sparsity, self.sparsity_cost = sparsity, sparsity_cost
+        self.rounded = torch.bfloat16 if precision == "bfloat16" else None
         self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
         self.visible = visible_units(space)
         size = self.visible.size
         self.W = nn.Parameter(0.01 / self.visible.parts[0].scale * torch.randn(size, width))
         self.b, self.c = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(width))
-        self.register_buffer("b_base", torch.zeros(size))  # of independent units with the data's means
-        self.register_buffer("mu", torch.zeros(size))  # the centres: means of the data
-        self.register_buffer("lam", torch.zeros(width))  # and of what the hidden units make of them
-        self.register_buffer("chains", torch.zeros(replicas, chains, size + width))
-        self.register_buffer("log_z", torch.full((max(space.classes, 1),), math.nan))  # until `calibrate`
+        self.b_base = nn.Buffer(torch.zeros(size))  # of independent units with the data's means
+        self.mu = nn.Buffer(torch.zeros(size))  # the centres: means of the data
+        self.lam = nn.Buffer(torch.zeros(width))  # and of what the hidden units make of them
+        self.chains = nn.Buffer(torch.zeros(replicas, chains, size + width))
+        self.log_z = nn.Buffer(torch.full((max(space.classes, 1),), math.nan))  # until `calibrate`
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
@@ -135,7 +132,7 @@ class RBM(EnergyModel):
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         """F(data) - F(chains), a bit; its gradient is a difference of moments."""
         t, states = self.visible.of(*batch), self.chains if self.chains.numel() else None
-        centres = [self.mu, self.lam]
+        centres: Layers = [self.mu, self.lam]
         found = contrast(self.joint(), t, states, self.b_base, self.k, self.betas, centres)
         if self.training:
             self.lam.lerp_(found.h, 0.01 * self.centering)

@@ -56,8 +56,9 @@ class FlowModel(GenerativeModel):
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
         v, volume = self._real(x, generator)
-        kind = "exact" if self.dequantiser is None else "lower bound"
-        return LogProb(self.flow.log_prob(v, y) + volume, kind)
+        return LogProb(
+            self.flow.log_prob(v, y) + volume, "exact" if self.dequantiser is None else "lower bound"
+        )
 
     def _real(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """What the flow is of: x itself, or x with noise and the volume of that."""

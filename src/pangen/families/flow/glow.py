@@ -87,8 +87,9 @@ class Glow(FlowModel):
         def step(C: int, coupling: Transform) -> Compose:  # Table 1
             return Compose(actnorm((C, 1, 1)), *([Invertible1x1(C)] if C > 1 else []), coupling)
 
+        blocks: list[Transform] = []
         if not convolutional(space):
-            blocks, D = [], space.dims
+            D = space.dims
             p = dropout if space.is_image else 0.0
             for _ in range(steps if D > 1 else 0):
                 half = flat_coupling(affine, D, D // 2, True, width, depth, context=context, dropout=p)
@@ -96,10 +97,9 @@ class Glow(FlowModel):
                 blocks.append(Compose(actnorm((D,)), mix, half))
             blocks = [Through(Flatten(space.shape), block) for block in [*blocks, actnorm((D,))]]
         elif L := halvings(space.shape, scales):
-            blocks = []
             for scale in range(L):
                 C = 4 * scaled_shape(space.shape, scale)[0]
-                parts = [step(C, leave(C)) for _ in range(steps)]
+                parts: list[Transform] = [step(C, leave(C)) for _ in range(steps)]
                 if learned_prior:
                     parts.append(leave(C))
                 blocks.append(at_scale(scale, Through(Squeeze(), Compose(*parts, actnorm((C, 1, 1))))))

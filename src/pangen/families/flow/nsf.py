@@ -62,7 +62,7 @@ class NSF(FlowModel):
                 spline, MaskedMLP(ranks, spline.k, width, depth, context=context, dropout=p)
             )
 
-        parts = [actnorm((D,))]
+        parts: list[Transform] = [actnorm((D,))]
         halves = kind == "coupling" and D > 1
         for i, ranks in enumerate(alternating(D, blocks)):
             between = [mixing(torch.randperm(D) if halves else torch.arange(D))] if i and D > 2 else []

@@ -86,13 +86,13 @@ class RealNVP(FlowModel):
             return Compose(actnorm((shape[0], 1, 1)), *(conv(cut(shape, k)) for k in (0, 1)))
 
         if convolutional(space):
-            blocks = []
+            blocks: list[Transform] = []
             scales = halvings(space.shape, scales - 1) + 1
             for scale in range(scales):  # Section 3.6
                 shape, each = scaled_shape(space.shape, scale), max(pairs // scales, 1)
                 squeezed = each // 2 if scale < scales - 1 else 0
                 small = 4 * shape[0], shape[1] // 2, shape[2] // 2
-                parts = [pair(checkerboard, shape) for _ in range(each - squeezed)]
+                parts: list[Transform] = [pair(checkerboard, shape) for _ in range(each - squeezed)]
                 parts += [Through(Squeeze(), pair(halves, small)) for _ in range(squeezed)]
                 blocks += [at_scale(scale, part) for part in parts]
         else:

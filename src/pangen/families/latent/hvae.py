@@ -28,7 +28,7 @@ LOG_CHANGE = (-6.0, 4.0)
 """Bounds of what a posterior adds to it."""
 
 
-class HVAE(LatentModel):
+class HVAE(LatentModel[Posterior]):
     """Groups of normal codes from coarse to fine, and x given all of them.
 
     Args:
@@ -72,9 +72,9 @@ class HVAE(LatentModel):
         super().__init__(space, latent=sum(sizes), k=k, observation=observation)
         self.shapes, self.sizes = shapes, sizes
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
-        how = {"dropout": dropout, "bfloat16": precision == "bfloat16"}
-        self.up = Upward(space, found, depth, **how)
-        self.down = Downward(space, found, self.likelihood.channels, depth, **how)
+        rough = precision == "bfloat16"
+        self.up = Upward(space, found, depth, dropout=dropout, bfloat16=rough)
+        self.down = Downward(space, found, self.likelihood.channels, depth, dropout=dropout, bfloat16=rough)
 
     def descend(
         self, e: Tensor, y: Tensor | None, d: list[Tensor] | None = None, pick: Pick = Normal.at

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pangen.families.latent.latent import OneLayer
+from pangen.families.latent.one_layer import OneLayer
 from pangen.likelihoods import Normal, Observation
 from pangen.networks.roles import Activation, Network, Plain
 from pangen.networks.rounding import Precision

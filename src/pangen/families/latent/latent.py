@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from pangen.likelihoods import Likelihood, Normal, Observation, bounded, likelihood
+from pangen.likelihoods import Likelihood, Observation, likelihood
 from pangen.model import GenerativeModel
-from pangen.networks.roles import Decoder, Encoder, Plain
-from pangen.networks.rounding import Precision, rounded
-from pangen.samplers.interpolation import spherical
 from pangen.space import Distribution, LogProb, Progress, Space
 
 MEMORY = 2**24
@@ -24,7 +21,18 @@ LOG_SIGMA = (-5.0, 2.0)
 """Bounds of a posterior's log standard deviation."""
 
 
-class LatentModel(GenerativeModel):
+class Reparametrised(Distribution, Protocol):
+    """A distribution whose samples are functions of normal noise."""
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The sample that standard normal noise leads to; gradients pass."""
+        ...
+
+
+Q = TypeVar("Q", bound=Reparametrised)
+
+
+class LatentModel(GenerativeModel, Generic[Q]):
     """A model of its paper gives q, p and the prior of a code, and a loss.
 
     Args:
@@ -40,7 +48,7 @@ class LatentModel(GenerativeModel):
         self.likelihood: Likelihood = likelihood(space, observation)
 
     @abstractmethod
-    def q(self, x: Tensor, y: Tensor | None = None) -> Normal:
+    def q(self, x: Tensor, y: Tensor | None = None) -> Q:
         """q(z given x)."""
 
     @abstractmethod
@@ -75,81 +83,9 @@ class LatentModel(GenerativeModel):
             parts.append(torch.cat(log_w).logsumexp(0))
         return LogProb(torch.cat(parts) - math.log(self.k), "lower bound")
 
-    def log_weights(self, q: Normal, x: Tensor, y: Tensor | None, noise: Tensor) -> Tensor:
-        """log p(x, z) - log q(z given x) `(k, B)` at the codes that noise `(k, B, latent)` leads to."""
-        k = len(noise)
-        q = q.repeat(k)
-        z = q.at(noise.flatten(0, 1))
-        return (self.log_joint(z, x, y) - q.log_prob(z)).view(k, -1)
-
-    def log_joint(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """log p(x given z) + log p(z) `(k B,)`, at k codes for each of B examples: `z` `(k B, latent)`."""
-        k = len(z) // len(x)
-        xs, ys = (None if v is None else v.repeat(k, *[1] * (v.dim() - 1)) for v in (x, y))
-        return self.p(z, ys).log_prob(xs) + self.log_prior(z)
-
-
-class OneLayer(LatentModel):
-    """One normal code, and x given it, from a network each; a model gives the prior and the loss.
-
-    Args:
-        width: of both networks.
-        plain: perceptrons in place of what the space decides.
-        precision: of the networks' products in training; likelihoods and samples are at full precision.
-    """
-
-    def __init__(
-        self,
-        space: Space,
-        *,
-        latent: int,
-        width: int,
-        plain: Plain | None,
-        observation: Observation,
-        precision: Precision,
-        k: int,
-    ) -> None:
-        super().__init__(space, latent=latent, k=k, observation=observation)
-        self.rough = precision == "bfloat16"
-        self.encoder = Encoder(space, 2 * latent, width, plain=plain)
-        self.decoder = Decoder(space, latent, self.likelihood.channels, width, plain=plain)
-
     @abstractmethod
-    def prior(self, n: int) -> Distribution:
-        """p(z), `n` rows of it."""
-
-    def q(self, x: Tensor, y: Tensor | None = None) -> Normal:
-        """q(z given x), a diagonal normal."""
-        with rounded(x, self.rough and self.training):
-            raw = self.encoder(x, y)
-        mu, log_sigma = raw.to(x.dtype).chunk(2, -1)
-        return Normal(mu, bounded(log_sigma, *LOG_SIGMA))
-
-    def p(self, z: Tensor, y: Tensor | None = None) -> Distribution:
-        """p(x given z)."""
-        with rounded(z, self.rough and self.training):
-            raw = self.decoder(z, y)
-        return self.likelihood(raw.to(z.dtype))
-
-    def log_prior(self, z: Tensor) -> Tensor:
-        """log p(z) `(B,)`."""
-        return self.prior(len(z)).log_prob(z)
-
-    def interpolate(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        """On the sphere, near which normal codes lie."""
-        return spherical(a, b, t)
-
-    def trajectory(
-        self, n: int, y: Tensor | None = None, *, generator: torch.Generator, mean: bool = False
-    ) -> Iterator[Tensor]:
-        """z ~ p(z), then x ~ p(x given z), as the model defines it; or the mean of x, smoother."""
-        p = self.p(self.prior(n).sample(generator), y)
-        yield p.mean if mean else p.sample(generator)
-
-    def standard(self, n: int) -> Normal:
-        """N(0, I), `n` rows of it."""
-        zero = torch.zeros((), device=self.device).expand(n, *self.latent_space.shape)
-        return Normal(zero, zero)
+    def log_weights(self, q: Q, x: Tensor, y: Tensor | None, noise: Tensor) -> Tensor:
+        """log p(x, z) - log q(z given x) `(k, B)` at the codes that noise `(k, B, latent)` leads to."""
 
 
 def warmed(weight: float, warmup: float, progress: Progress) -> float:

@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pangen.families.latent.latent import ACTIVE, OneLayer, warmed
+from pangen.families.latent.latent import ACTIVE, warmed
+from pangen.families.latent.one_layer import OneLayer
 from pangen.likelihoods import Normal, Observation
 from pangen.networks.roles import Activation, Network, Plain
 from pangen.networks.rounding import Precision

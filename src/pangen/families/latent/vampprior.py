@@ -11,7 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pangen.families.latent.latent import OneLayer, warmed
+from pangen.families.latent.latent import warmed
+from pangen.families.latent.one_layer import OneLayer
 from pangen.likelihoods import Mixture, Observation
 from pangen.networks.roles import Activation, Network, Plain
 from pangen.networks.rounding import Precision

@@ -54,8 +54,8 @@ class MaskedCoupling(Transform):
     def __init__(self, map_: Elementwise, net: nn.Module, mask: Tensor) -> None:
         super().__init__()
         self.map, self.net = map_, net
-        self.register_buffer("mask", mask.float().contiguous())
-        self.register_buffer("moved", 1 - self.mask)
+        self.mask = nn.Buffer(mask.float().contiguous())
+        self.moved = nn.Buffer(1 - self.mask)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, log_slope = self.map.forward(_last(x), self._numbers(x, context))
@@ -85,8 +85,8 @@ class Sorted(Transform):
         super().__init__()
         self.shape = mask.shape
         order = mask.flatten().argsort(stable=True)
-        self.register_buffer("order", order)
-        self.register_buffer("back", order.argsort())
+        self.order = nn.Buffer(order)
+        self.back = nn.Buffer(order.argsort())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.flatten(1).index_select(1, self.order), x.new_zeros(len(x))

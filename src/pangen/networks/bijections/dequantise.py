@@ -39,7 +39,8 @@ class Dequantiser(nn.Module):
         self, space: Space, kind: Dequantisation, width: int, *, alpha: float = 0.05, pairs: int = 1
     ) -> None:
         super().__init__()
-        self.levels, self.logit, self.q = space.levels, Logit(alpha), None
+        self.levels, self.logit = space.levels, Logit(alpha)
+        self.q: Compose | None = None
         if kind == "variational":
             masks = [mask for pair in mask_pairs(space.shape, pairs) for mask in pair]
             moves = (MaskedCoupling(ScaleShift(), _Beside(space, 2, width), mask) for mask in masks)
@@ -75,6 +76,7 @@ class _Beside(nn.Module):
         super().__init__()
         self.k, self.convolves = k, convolutional(space)
         C = space.shape[0]
+        self.net: nn.Module
         if self.convolves:
             self.net = ResNet(2 * C, k * C, max(width // 32, 4), 1, zero=True)
         else:

@@ -121,8 +121,8 @@ class Invertible1x1(Transform):
             W = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64)).Q
         P, L, U = torch.linalg.lu(W)
         s = U.diagonal()
-        self.register_buffer("P", P.float())
-        self.register_buffer("sign", s.sign().float())
+        self.P = nn.Buffer(P.float())
+        self.sign = nn.Buffer(s.sign().float())
         self.L, self.U = nn.Parameter(L.tril(-1).float()), nn.Parameter(U.triu(1).float())
         self.s = nn.Parameter((bound * torch.atanh(s.abs().log() / bound)).float())
 

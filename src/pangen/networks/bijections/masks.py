@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import partial, reduce
 from itertools import cycle
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 def checkerboard(shape: tuple[int, ...], parity: int) -> Tensor:
     """A mask of every other entry of a vector, or every other pixel of an image of any size."""
-    return _every_other(sum(torch.meshgrid(*map(torch.arange, shape[-2:]), indexing="ij")), parity, shape)
+    places = torch.meshgrid(*map(torch.arange, shape[-2:]), indexing="ij")
+    return _every_other(reduce(torch.add, places), parity, shape)
 
 
 def stripes(shape: tuple[int, ...], parity: int, axis: int) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from pangen.networks.modules import listed
+
 
 class Transform(nn.Module, ABC):
     """A bijection between tensors `(B, *shape)`, told a context `(B, width)` or None.
@@ -33,7 +35,7 @@ class Compose(Transform):
 
     def __init__(self, *parts: Transform) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
+        self.parts = listed(parts)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(len(x))
