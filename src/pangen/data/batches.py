@@ -1,4 +1,4 @@
-"""The order in which training reads its data: a function of (seed, step), so there is no state."""
+"""The batches that training reads: a function of (seed, step), so there is no state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from torch import Tensor
 
 from pangen.codecs import Codec
 from pangen.data.dataset import Split
-from pangen.rng import generator
+from pangen.data.order import order_of
+from pangen.memory import check_memory
 from pangen.space import Batch
 
 
@@ -17,18 +18,15 @@ class Batches:
     def __init__(self, split: Split, codec: Codec, size: int, seed: int, device: torch.device | str) -> None:
         self.codec, self.size, self.seed, self.device = codec, min(size, len(split)), seed, device
         self.split = split
-        self._ready = None if split.redraw else codec.ready(split.x, device)
+        self._ready = None if split.redraw or split.stored else codec.ready(split.x, device)
         self._y = None if split.y is None else codec.encode_condition(split.y)
         self._per_epoch = len(split) // self.size
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        self._order = order_of(len(split), seed, stored=split.stored)
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of one step; what noise it needs comes from the global generator."""
         epoch, position = divmod(step, self._per_epoch)
-        if epoch != self._epoch:
-            order = generator("cpu", "order", self.seed, epoch)
-            self._epoch, self._order = epoch, torch.randperm(len(self.split), generator=order)
-        return self.take(self._order[position * self.size : (position + 1) * self.size])
+        return self.take(self._order.at(epoch, position * self.size, (position + 1) * self.size))
 
     def take(self, index: Tensor) -> Batch:
         """The examples at `index`, encoded."""
@@ -39,9 +37,14 @@ class Batches:
 
     def first(self, n: int) -> Batch:
         """The first `n` examples of the first epoch, for a data-dependent start."""
-        order = torch.randperm(len(self.split), generator=generator("cpu", "order", self.seed, 0))
-        return self.take(order[:n])
+        return self.take(self._order.at(0, 0, min(n, len(self.split))))
 
     def all(self) -> Batch:
-        """The whole split, in order."""
+        """The whole split, in order. Raises `PangenError` where stored examples do not fit into memory."""
+        if self.split.stored:
+            check_memory(
+                8 * self.codec.space.dims * len(self.split),
+                f"all {len(self.split):,} training examples at once",
+                "take a model that is trained by steps",
+            )
         return self.take(torch.arange(len(self.split)))
