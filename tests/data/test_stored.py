@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -149,6 +150,19 @@ def test_a_resumed_training_equals_an_uninterrupted_one(file, tmp_path, monkeypa
         assert torch.equal(value, again.model.state_dict()[key]), key
 
 
+def test_a_run_is_resumed_and_judged_where_its_examples_were(file, tmp_path, monkeypatch):
+    """As free memory comes and goes; what was held out must not be trained on."""
+    run = pangen.fit("vae", load_data(file, stored=True), steps=1, out=tmp_path / "run")
+    with pytest.raises(
+        PangenError, match=r"were on disk .* are in memory here, with other splits: add --stored"
+    ):
+        pangen.fit("vae", file, out=run.path, resume=True)
+    run = pangen.fit("vae", file, steps=1, out=tmp_path / "other")
+    monkeypatch.setattr(stored, "free_memory", lambda: 4 * 10_000)
+    with pytest.raises(PangenError, match=r"were in memory .* are on disk here.* free some memory"):
+        pangen.evaluate(run)
+
+
 # what is large
 
 
@@ -156,7 +170,7 @@ def test_a_large_file_stays_on_disk_and_says_so(file, little_memory):
     data = load_data(file)
     assert data.train.stored
     assert data.options == {"stored": True}  # a machine with more memory finds the same splits
-    assert "the 1,600 training examples stay on disk" in data.notes[-1]
+    assert "the 1,600 training examples stay on disk: " in data.notes[-1]
     assert load_data(file, **data.options).fingerprint == data.fingerprint
 
 
@@ -165,6 +179,9 @@ def test_a_small_file_is_read_as_ever(file):
     assert not data.train.stored
     assert data.options == {}
     assert data.fingerprint == memory_data(PIXELS).fingerprint
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch's, that the map cannot be written to
+        assert memory_data(np.load(file, mmap_mode="r")).fingerprint == data.fingerprint
 
 
 def test_a_large_map_of_numpy_stays_on_disk(file, little_memory):

@@ -78,7 +78,9 @@ def assemble(
 
 
 def _tensor(x: Any) -> Any:
-    return torch.from_numpy(x) if isinstance(x, np.ndarray) else x
+    if not isinstance(x, np.ndarray):
+        return x
+    return torch.from_numpy(x if x.flags.writeable else x.copy())
 
 
 def _check_alike(parts: Mapping[str, Examples], source: str) -> None:
@@ -100,13 +102,19 @@ def _levels(parts: Mapping[str, Examples]) -> tuple[Mapping[str, Examples], int,
     if parts["train"].modality != "image":
         return parts, 0, []
     seen = [p.x.sample.numpy() if isinstance(p.x, Stored) else p.x for p in parts.values()]
-    used = set().union(*(np.flatnonzero(np.bincount(x.ravel(), minlength=256)) for x in seen))
+    used = set().union(*map(_values, seen))
     if used <= {0, 1}:
         return {k: replace(p, x=_binary(p.x, 1)) for k, p in parts.items()}, 2, []
     if used <= {0, 255}:
         white = {k: replace(p, x=_binary(p.x, 255)) for k, p in parts.items()}
         return white, 2, ["pixels are 0 or 255 only: they are read as binary images."]
     return parts, 256, []
+
+
+def _values(x: np.ndarray) -> set[int]:
+    """Those that pixels take; counting makes eight bytes of each."""
+    parts = np.array_split(x.reshape(-1), x.size // 2**20 + 1)
+    return set().union(*(np.flatnonzero(np.bincount(part, minlength=256)).tolist() for part in parts))
 
 
 def _binary(x: Any, white: int) -> Any:
@@ -194,7 +202,7 @@ def _held(splits: dict[str, Split]) -> tuple[dict[str, Split], list[str]]:
             )
     if train.stored:
         notes.append(
-            f"the {len(train):,} training examples stay on disk; what is learnt from all of them at once is learnt from "
-            f"{len(train.x.seen):,}, evenly spread, and so is what the fingerprint covers."
+            f"the {len(train):,} training examples stay on disk: scales, features, near-copies and the fingerprint are "
+            f"found on {len(train.x.seen):,} of them, evenly spread."
         )
     return found, notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -37,19 +38,28 @@ class Decoded:
 
     def __init__(self, files: Files) -> None:
         self.files, self.name, self.facts = files, files.name, files.facts
-        rows = evenly(len(files), PROBED).numpy()
-        shapes = [x.shape for x in _each(files.decode, rows)]
+        rows = evenly(len(files), PROBED).tolist()
+        shapes: list[tuple[int, ...]] = [()] * len(rows)
+
+        def look(i: int) -> None:
+            shapes[i] = files.decode(rows[i]).shape
+
+        _each(look, len(rows))
         self.example = max(shapes, key=lambda shape: (len(shape) == len(shapes[0]), shape[0]))
         self.shape = (len(files), *self.example)
         self.modality = "image" if len(self.example) == 3 else "vector"
         for row, shape in zip(rows, shapes, strict=True):
-            self._check(int(row), shape)
+            self._check(row, shape)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         x = np.empty((len(rows), *self.example), np.uint8 if self.modality == "image" else np.float32)
-        for i, found in enumerate(_each(self.files.decode, rows)):
+
+        def fill(i: int) -> None:
+            found = self.files.decode(int(rows[i]))
             self._check(int(rows[i]), found.shape)
             x[i] = found
+
+        _each(fill, len(rows))
         return x
 
     def _check(self, row: int, shape: tuple[int, ...]) -> None:
@@ -71,7 +81,17 @@ class Decoded:
             )
 
 
-def _each(decode: Callable[[int], np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-    """In order, several at a time: decoders of images let go of the interpreter."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(decode, rows.tolist()))
+def _each(work: Callable[[int], None], n: int) -> None:
+    """`work` of each number below `n`, by a thread for each processor: decoders of images let go of the interpreter."""
+    stretches = [
+        range(part[0], part[-1] + 1)
+        for part in np.array_split(np.arange(n), os.cpu_count() or 1)
+        if len(part)
+    ]
+
+    def several(stretch: range) -> None:
+        for i in stretch:
+            work(i)
+
+    with ThreadPoolExecutor(len(stretches)) as pool:
+        list(pool.map(several, stretches))

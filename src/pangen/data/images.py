@@ -25,7 +25,7 @@ FIRST = 100
 """Images among which one that can be read says how large all are."""
 
 
-class _Tally:
+class Tally:
     """What was done to images on the way, for the notes."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ def read_folder(
         raise PangenError(
             f"{folder} holds {what}; give a folder of .png or .jpg images or of .wav sound, or a data file."
         )
-    tally = _Tally()
+    tally = Tally()
     if stored or is_large(len(images) * _bytes([folder / image for image in images[:FIRST]], size)):
         return _stored(folder, images, size, skip_bad, len(files) - len(images))
 
@@ -99,14 +99,14 @@ class _Pictures:
         return str(self.paths[row])
 
     def decode(self, row: int) -> np.ndarray:
-        return planes(_read(self.paths[row], self.size, False, _Tally()))
+        return planes(_read(self.paths[row], self.size, False, Tally()))
 
 
 def _stored(
     folder: Path, images: list[Path], size: tuple[int, int] | None, skip_bad: bool, others: int
 ) -> tuple[dict[str, Examples], list[str]]:
     """`read_folder` of files that are decoded later; those that are bad are found now if they are to be left out."""
-    tally = _Tally()
+    tally = Tally()
 
     def listed(path: Path) -> Path | None:
         return None if skip_bad and _read(path, size, True, tally) is None else path
@@ -137,7 +137,8 @@ def _captions(images: list[Path]) -> dict[Path, str]:
     written = [path for path in images if path.with_suffix(".txt").is_file()]
     if not written:
         return {}
-    bare = next((path for path in images if path not in set(written)), None)
+    captioned = set(written)
+    bare = next((path for path in images if path not in captioned), None)
     if bare is not None:
         raise PangenError(
             f"{written[0]} has a caption beside it, {written[0].with_suffix('.txt').name}, and {bare} has none; "
@@ -152,7 +153,7 @@ def _captions(images: list[Path]) -> dict[Path, str]:
     return texts
 
 
-def _read(path: Path, size: tuple[int, int] | None, skip_bad: bool, tally: _Tally) -> np.ndarray | None:
+def _read(path: Path, size: tuple[int, int] | None, skip_bad: bool, tally: Tally) -> np.ndarray | None:
     """Pixels of a file; None if it is bad and to be skipped."""
     try:
         return decode(path, str(path), size, tally)
@@ -170,7 +171,7 @@ def _read(path: Path, size: tuple[int, int] | None, skip_bad: bool, tally: _Tall
 def read_picture(path: Path) -> np.ndarray:
     """Pixels of one file: uint8 `(H, W)`, or `(H, W, 3)` in colour."""
     try:
-        return decode(path, str(path), None, _Tally())
+        return decode(path, str(path), None, Tally())
     except PangenError:
         raise
     except Exception as error:
@@ -183,12 +184,12 @@ def why(error: Exception) -> str:
 
 
 def decode(
-    source: Path | BinaryIO, name: str, size: tuple[int, int] | None, tally: _Tally | None = None
+    source: Path | BinaryIO, name: str, size: tuple[int, int] | None, tally: Tally | None = None
 ) -> np.ndarray:
     """Pixels of an encoded image, scaled to a `size` if one is given: uint8 `(H, W)`, or `(H, W, 3)` in colour."""
     from PIL import Image, ImageOps
 
-    tally = tally or _Tally()
+    tally = tally or Tally()
     with opened(source) as file:
         PIXELS.check(file.width * file.height, name)
         file.load()
@@ -249,7 +250,7 @@ def _stack(pictures: list[_Picture], colour: bool) -> np.ndarray:
     return np.ascontiguousarray(np.stack(x).transpose(0, 3, 1, 2))
 
 
-def _notes(pictures: list[_Picture], tally: _Tally, colour: bool, others: int) -> list[str]:
+def _notes(pictures: list[_Picture], tally: Tally, colour: bool, others: int) -> list[str]:
     grey = sum(picture.pixels.ndim == 2 for picture in pictures)
     notes = {
         f"{tally.bad} images could not be read and were left out.": tally.bad,

@@ -50,7 +50,7 @@ class Trouble:
 def find_trouble(data: Data) -> Trouble:
     """Copies, leaks, constants, odd values, labels and sizes of a data set, in a fraction of a second."""
     parts = {name: data.split(name).in_memory() for name in ("train", *HELD_OUT)}
-    every = max(-(-_bytes(data, parts) // LOOKED_AT), 1)
+    every = max(-(-_bytes(data) // LOOKED_AT), 1)
     splits = {name: _thin(part, every) for name, part in parts.items()}
     every *= round(len(data.train) / len(parts["train"]))
     what = "training example" if data.train.stored else "example"
@@ -63,8 +63,8 @@ def find_trouble(data: Data) -> Trouble:
     return Trouble(counts, tuple(warnings))
 
 
-def _bytes(data: Data, splits: Mapping[str, Split]) -> int:
-    parts = [split.x for split in splits.values()]
+def _bytes(data: Data) -> int:
+    parts = [data.split(name).in_memory().x for name in ("train", *HELD_OUT)]
     if isinstance(parts[0], Tensor):
         return sum(x.numel() * x.element_size() for x in parts)
     return sum(len(x) for part in parts for x in part) * (4 if data.modality == "sound" else 1)
