@@ -204,7 +204,7 @@ def test_held_out_splits_and_the_sample_are_bounded(file, monkeypatch):
     assert len(sample) == 50
     assert data.train.places([0, 49]) == [0, 1862]
     assert torch.equal(sample.x[49], data.train.x[torch.tensor([1862])][0])
-    monkeypatch.setattr(stored, "HELD_BYTES", 1)
+    monkeypatch.setattr(stored, "HELD_BYTES", 1)  # as of large images
     monkeypatch.setattr(stored, "HELD", 10_000)
     assert len(load_data(file, stored=True).train.in_memory()) == 100
 

@@ -15,10 +15,11 @@ import numpy as np
 from pangen.data.assemble import Examples
 from pangen.data.decoded import Decoded
 from pangen.data.folders import files_of, read_splits
-from pangen.data.stored import Stored, is_large
+from pangen.data.stored import FEWEST, Stored, is_large
 from pangen.data.text import read_characters
 from pangen.errors import PangenError
 from pangen.limits import PIXELS
+from pangen.memory import check_memory
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 FIRST = 100
@@ -49,6 +50,7 @@ def read_folder(
         raise PangenError(
             f"{folder} holds {what}; give a folder of .png or .jpg images or of .wav sound, or a data file."
         )
+    check_size(len(images), size)
     tally = Tally()
     if stored or is_large(len(images) * _bytes([folder / image for image in images[:FIRST]], size)):
         return _stored(folder, images, size, skip_bad, len(files) - len(images))
@@ -69,6 +71,13 @@ def read_folder(
         for split, (pictures, labels) in found.items()
     }
     return parts, _notes(every, tally, colour, len(files) - len(images) - len(texts))
+
+
+def check_size(count: int, size: tuple[int, int] | None) -> None:
+    """Raise where even the few images that are always in memory cannot be scaled to a `size`."""
+    if size is not None:
+        what = f"images of {size[0]}x{size[1]}"
+        check_memory(min(count, FEWEST) * 3 * size[0] * size[1], what, "take a smaller --size")
 
 
 def _bytes(paths: list[Path], size: tuple[int, int] | None) -> int:

@@ -27,7 +27,7 @@ from pangen.data.arrays import examples
 from pangen.data.assemble import Examples
 from pangen.data.decoded import Decoded
 from pangen.data.folders import by_split, classes, files_of
-from pangen.data.images import decode, planes, why
+from pangen.data.images import check_size, decode, planes, why
 from pangen.data.stored import Stored, is_large
 from pangen.errors import PangenError
 from pangen.limits import FACTS, PIXELS
@@ -71,18 +71,17 @@ class _Headers(io.FileIO):
 class Shards:
     """The examples of some archives: where each lies."""
 
-    def __init__(self, name: str, paths: list[Path]) -> None:
-        self.name, self.paths = name, paths
+    def __init__(self, name: str, paths: list[Path], scale: tuple[int, int] | None) -> None:
+        self.name, self.paths, self.scale = name, paths, scale
         self.shard, self.start, self.size = array("l"), array("q"), array("q")
         self.labels: list[str] = []
         self.captions: list[str] = []
         self.others = 0
         """Members that are neither examples nor stand beside one."""
-        self.scale: tuple[int, int] | None = None
         for number, path in enumerate(paths):
             self._index(number, path)
         sizes = [(path.name, path.stat().st_size) for path in paths]
-        self.facts = f"{sizes} {len(self)}"
+        self.facts = f"{sizes} {scale}"
 
     def __len__(self) -> int:
         return len(self.start)
@@ -184,8 +183,7 @@ def read_shards(
         groups = {"train": [path]}
     parts, notes, bad = {}, [], 0
     for split, paths in groups.items():
-        shards = Shards(str(path), paths)
-        shards.scale = size
+        shards = Shards(str(path), paths, size)
         if skip_bad:
             good = [row for row in range(len(shards)) if _is_good(shards, row)]
             bad += len(shards) - len(good)
@@ -194,6 +192,7 @@ def read_shards(
             raise PangenError(
                 f"{path} holds no example for {split}; its archives are to hold members such as 000.png and 000.cls."
             )
+        check_size(len(shards), size)
         source = Decoded(shards)
         rows = np.arange(len(shards))
         each = math.prod(source.example) * (1 if source.modality == "image" else 4)

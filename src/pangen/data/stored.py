@@ -20,8 +20,8 @@ from pangen.memory import check_memory, free_memory
 
 SHARE = 1 / 4
 """Of the free memory, that examples may take; more are stored. Reading into memory makes copies for a moment."""
-HELD, HELD_BYTES = 10_000, 2**28
-"""Examples of a stored split that are brought into memory, at most, and their bytes; 100 at least."""
+HELD, HELD_BYTES, FEWEST = 10_000, 2**28, 100
+"""Examples of a stored split that are brought into memory, at most; their bytes; and how many they are at least."""
 
 
 def is_large(size: int) -> bool:
@@ -113,7 +113,7 @@ class Stored:
     def seen(self) -> Tensor:
         """The index of a fixed sample."""
         each = self.bytes // max(len(self), 1)
-        return evenly(len(self), min(HELD, max(HELD_BYTES // each, 100)))
+        return evenly(len(self), min(HELD, max(HELD_BYTES // each, FEWEST)))
 
     @cached_property
     def sample(self) -> Tensor:
