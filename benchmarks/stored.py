@@ -16,6 +16,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from pangen.data import Data, load_data, memory_data
 from pangen.data.order import order_of
 
 SIDE, KINDS = 28, 64
-BLOCK = 50_000
-"""Images that are made at a time."""
+BLOCK, SHIFT = 50_000, 97
+"""Images that are made at a time, and how far the noise moves from one block to the next."""
 SMALL = 100_000
 """Images in memory, to compare with."""
 BATCH = 128
@@ -50,21 +51,25 @@ def held(kind: str = "RssAnon") -> float:
     return int(found[1]) / 1024
 
 
-def images(n: int, noise: np.random.Generator) -> np.ndarray:
-    """Rough pictures of 4 x 4 squares, each with noise over it."""
-    kinds = np.random.default_rng(0).integers(0, 2, (KINDS, 4, 4), dtype=np.uint8) * 160
+def images(n: int) -> Iterator[np.ndarray]:
+    """Blocks of rough pictures, 4 x 4 squares with noise over them, which is another in each; one block's room for all."""
+    draw = np.random.default_rng(0)
+    kinds = draw.integers(0, 2, (KINDS, 4, 4), dtype=np.uint8) * 160
     large = kinds.repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
-    grain = np.frombuffer(noise.bytes(n * SIDE * SIDE), np.uint8).reshape(n, SIDE, SIDE)
-    return large[noise.integers(0, KINDS, n)] + (grain >> 2)
+    pictures = large[draw.integers(0, KINDS, BLOCK)].reshape(-1)
+    grain = draw.integers(0, 64, len(pictures) + SHIFT * (n // BLOCK + 1), dtype=np.uint8)
+    room = np.empty_like(pictures)
+    for number, start in enumerate(range(0, n, BLOCK)):
+        np.add(pictures, grain[SHIFT * number :][: len(pictures)], out=room)
+        yield room.reshape(-1, SIDE, SIDE)[: n - start]
 
 
 def write(path: Path, n: int) -> None:
-    noise = np.random.default_rng(1)
     with open(path, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (n, SIDE, SIDE)}
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, n, BLOCK):
-            file.write(images(min(BLOCK, n - start), noise).tobytes())
+        for block in images(n):
+            file.write(block.data)
 
 
 def train(data: Data, steps: int) -> dict[str, Any]:
@@ -108,7 +113,7 @@ def main() -> None:
         on_disk, reading = train(data, args.steps), read(data, args.seconds)
         of_file, everything = held("RssFile"), held()
         del data
-    small = memory_data(images(SMALL, np.random.default_rng(1)))
+    small = memory_data(np.concatenate([block.copy() for block in images(SMALL)]))
     in_memory, again = train(small, args.steps), read(small, args.seconds)
     facts = {
         "data": f"{n:,} images {SIDE}x{SIDE}, {args.gigabytes:g} GB", "steps": args.steps,
