@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import pangen
 from pangen.data import describe_data, load_data, memory_data, stored
 from pangen.data.batches import Batches
 from pangen.data.dataset import Split
-from pangen.data.order import BLOCK, BLOCKS, Nearby, Shuffled
+from pangen.data.order import BLOCK, BLOCKS, Nearby, Shuffled, order_of
 from pangen.errors import PangenError
 
 N = 2000
@@ -182,6 +184,29 @@ def test_a_small_file_is_read_as_ever(file):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch's, that the map cannot be written to
         assert memory_data(np.load(file, mmap_mode="r")).fingerprint == data.fingerprint
+
+
+def test_a_training_on_a_large_file_holds_little_of_it(tmp_path, monkeypatch):
+    """Of 400 MB, by the memory that no file stands behind; the file itself is empty, and takes no room."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("this system does not tell what a process holds")
+
+    def held():
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status.read_text())[1]) * 1024
+
+    path, how = (
+        tmp_path / "x.npy",
+        {"steps": 2, "recipe": {"model.network": "mlp", "training.validations": 1}},
+    )
+    np.lib.format.open_memmap(path, "w+", np.uint8, (500_000, 28, 28))
+    pangen.fit("vae", np.zeros((100, 28, 28), np.uint8), **how)  # what a first training brings along
+    monkeypatch.setattr(stored, "free_memory", lambda: 4 * 390_000_000)
+    before = held()
+    data = load_data(path)
+    pangen.fit("vae", data, **how)
+    assert data.train.stored
+    assert held() - before < 150_000_000
 
 
 def test_a_large_map_of_numpy_stays_on_disk(file, little_memory):
@@ -377,6 +402,11 @@ def test_splits_and_captions_of_a_stored_folder(tmp_path, monkeypatch):
     assert torch.equal(x[:, 0], torch.from_numpy(PIXELS[:40]))
     assert y == tuple(f"image {i}" for i in range(40))
     assert [int(text.split()[1]) for text in data.test.y] == list(range(50, 80, 2))
+    run = pangen.fit("edm", data, steps=1, recipe={"model.width": 8})
+    batch = Batches(data.train, run.codec, 4, 0, "cpu")[0]
+    assert torch.equal(
+        batch.y, Batches(Split(x, y), run.codec, 4, 0, "cpu").take(order_of(40, 0, stored=True).at(0, 0, 4)).y
+    )
 
 
 # the verbs

@@ -19,7 +19,7 @@ class Batches:
         self.codec, self.size, self.seed, self.device = codec, min(size, len(split)), seed, device
         self.split = split
         self._ready = None if split.redraw or split.stored else codec.ready(split.x, device)
-        self._y = None if split.y is None else codec.encode_condition(split.y)
+        self._y = None if split.y is None or split.stored else codec.encode_condition(split.y)
         self._per_epoch = len(split) // self.size
         self._order = order_of(len(split), seed, stored=split.stored)
 
@@ -30,10 +30,17 @@ class Batches:
 
     def take(self, index: Tensor) -> Batch:
         """The examples at `index`, encoded."""
-        y = None if self._y is None else self._y[index].to(self.device)
+        y = self._conditions(index)
+        y = None if y is None else y.to(self.device)
         if self._ready is not None:
             return Batch(self._ready(index.to(self.device)), y)
         return Batch(self.codec.encode(self.split.take(index)[0].to(self.device)).x, y)
+
+    def _conditions(self, index: Tensor) -> Tensor | None:
+        """Those at `index`, encoded: once for all, but where there may be many they are so when they are needed."""
+        if self.split.stored and self.split.y is not None:
+            return self.codec.encode_condition(self.split.conditions(index))
+        return None if self._y is None else self._y[index]
 
     def first(self, n: int) -> Batch:
         """The first `n` examples of the first epoch, for a data-dependent start."""
