@@ -14,6 +14,7 @@ from PIL import Image
 
 import pangen
 from pangen.data import describe_data, load_data, memory_data, stored
+from pangen.data.arrays import Mapped
 from pangen.data.batches import Batches
 from pangen.data.dataset import Split
 from pangen.data.order import BLOCK, BLOCKS, Nearby, Shuffled, order_of
@@ -315,6 +316,24 @@ def test_a_file_that_is_cut_off_or_holds_objects_is_refused(file, tmp_path):
     np.save(file, np.array([{}] * 20))
     with pytest.raises(PangenError, match="Python objects"):
         load_data(file, stored=True)
+
+
+def test_maps_of_any_order_and_parts_of_maps(file):
+    columns = np.asfortranarray(PIXELS.reshape(N, 20).astype(np.float64))
+    np.save(file, columns)
+    assert np.load(file, mmap_mode="r").flags.f_contiguous
+    for mode in ("r", "c"):
+        whole = Mapped(np.load(file, mmap_mode=mode), "x")
+        part = Mapped(np.load(file, mmap_mode=mode)[100:], "x")
+        assert np.array_equal(whole.read(np.array([105, 3])), columns[[105, 3]])
+        assert np.array_equal(part.read(np.array([5, 0])), columns[[105, 100]])
+
+
+def test_a_file_that_is_cut_off_later_is_told(file):
+    data = load_data(file, stored=True)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(PangenError, match=r"x\.npy has been moved or cut off since it was looked at"):
+        data.train.all()
 
 
 def test_windows_and_other_kinds_are_not_stored(file, tmp_path):

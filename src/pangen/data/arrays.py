@@ -13,6 +13,7 @@ read in two ways is refused. What is too large for memory stays on disk, in an .
 
 from __future__ import annotations
 
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,24 @@ class Mapped:
         self.facts = f"{array.dtype}"
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        x = np.asarray(self.array[rows])
+        x = np.asarray(self._mapped()[rows])
         check_finite(x, self.name, rows)
         if x.ndim == 2:
             return float32(x, self.name, rows)
         return _channels_first(_pixels(x, self.name), self.name)
+
+    def _mapped(self) -> np.ndarray:
+        """A map of a whole file is made anew for each reading: pages that were read would stay resident in it."""
+        old = self.array
+        if not isinstance(old.base, mmap) or old.mode != "r":  # part of a map, or one that may be written to
+            return old
+        order = "F" if old.flags.f_contiguous and not old.flags.c_contiguous else "C"
+        try:
+            return np.memmap(old.filename, old.dtype, "r", old.offset, old.shape, order)
+        except (OSError, ValueError):
+            raise PangenError(
+                f"{self.name} has been moved or cut off since it was looked at; start anew."
+            ) from None
 
 
 def stored_examples(array: np.ndarray, y: Any, source: str) -> Examples:
