@@ -22,6 +22,7 @@ import shutil
 import signal
 import struct
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
@@ -49,6 +50,7 @@ WORKS = 200
 SEEDS = (
     "image folder",
     "captions",
+    "archive",
     "npy",
     "npz",
     "csv",
@@ -59,6 +61,8 @@ SEEDS = (
     "wav",
     "wav folder",
 )
+STORED = ("image folder", "captions", "archive", "npy")
+"""What can stay on disk."""
 RUNS = {
     "image run": ("vae", "digits"),
     "text run": ("ngram", "text.txt"),
@@ -97,6 +101,9 @@ def prepare(root: Path) -> None:
         (root / "captions").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(root / "captions" / f"{i}.png")
         (root / "captions" / f"{i}.txt").write_text(f"picture {i}")
+    with tarfile.open(root / "archive.tar", "w") as archive:
+        for path in sorted((root / "captions").iterdir()):
+            archive.add(path, path.name)
     x = noise.normal(size=(60, 3)).astype(np.float32)
     np.save(root / "npy.npy", x)
     np.savez_compressed(root / "npz.npz", x=noise.integers(0, 256, (40, 5, 5)), y=np.arange(40) % 2)
@@ -150,7 +157,8 @@ def command(kind: str, folder: Path, seeds: Path, dice: random.Random) -> list[s
     more = {"image folder": ["--size", "5x5"], "txt": ["--window", "7"], "wav folder": ["--rate", "700"]}
     given = options.get(kind, []) + (more.get(kind, []) if dice.random() < 0.5 else [])
     skip = ["--skip-bad"] if "folder" in kind and dice.random() < 0.3 else []
-    return ["data", str(source), "--json", *given, *skip]
+    stored = ["--stored"] if kind in STORED and dice.random() < 0.4 else []
+    return ["data", str(source), "--json", *given, *skip, *stored]
 
 
 def mutate(path: Path, dice: random.Random) -> str:

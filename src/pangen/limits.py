@@ -43,7 +43,7 @@ SAMPLES = Limit("PANGEN_MOST_SAMPLES", 2**29, "samples of sound")
 UNPACKED = Limit("PANGEN_MOST_UNPACKED", 2**34, "unpacked bytes")
 """Of one archive or compressed file."""
 FACTS = Limit("PANGEN_MOST_FACTS", 2**26, "bytes of facts")
-"""Of one JSON file of a run, or of the header of a file of weights or of a compressed one."""
+"""Of one JSON file of a run, of the header of a file of weights or of a compressed one, or of a label or caption in an archive."""
 PARTS = Limit("PANGEN_MOST_PARTS", 20_000, "tensors of weights")
 """Of one model, as its recipe has it, however few of them are in its file."""
 

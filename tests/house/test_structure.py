@@ -34,7 +34,7 @@ BORROWED = {"mixture.py": {"sklearn"}, "kde.py": {"sklearn"}, "arima.py": {"stat
 """The one third-party library that a family's file may import, lazily."""
 
 LAYERS = ("errors", "settings", "rng", "space", "folder", "limits", "files", "memory", "threads", "precision", "capabilities", "model", "likelihoods", "networks", "samplers", "entry",
-          "families", "registry", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "tasks", "advice", "compression", "overview", "api", "cli")  # fmt: skip
+          "families", "registry", "data.stored", "data.dataset", "codecs", "data", "recipes", "run", "training", "evaluation", "tasks", "advice", "compression", "overview", "api", "cli")  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

@@ -84,6 +84,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("your own data")
     group.add_argument("--size", type=size, metavar="HxW", help="scale every image to this height and width")
     group.add_argument("--skip-bad", action="store_true", help="leave out files that cannot be read")
+    group.add_argument(
+        "--stored",
+        action="store_true",
+        help="leave examples on disk, as is done with what is large (more than a quarter of the free memory)",
+    )
     group.add_argument("--target", metavar="COL", help="the column of a .csv that holds the labels")
     group.add_argument("--lines", action="store_true", help="each line of a .txt is one example")
     group.add_argument(
@@ -149,6 +154,7 @@ def data_options(args: argparse.Namespace) -> dict[str, Any]:
     fields = (
         "size",
         "skip_bad",
+        "stored",
         "target",
         "lines",
         "window",

@@ -64,7 +64,7 @@ class LearnedCodec(Codec):
         weights = digest(data.encoder)
         first = first_stage(data.encoder, weights, "cpu")
         space = codes_of(first).latent_space
-        raw = data.train.first(EXAMPLES).all(generator("cpu", "codes", "draw"))[0]
+        raw = data.train.in_memory().first(EXAMPLES).all(generator("cpu", "codes", "draw"))[0]
         q = [part.q for part in parts(first, raw, generator("cpu", "codes", "encode"))]
         real = space.kind == "real"
         # all mass on one of uncountably many values has no density that could be compared

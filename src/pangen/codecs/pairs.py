@@ -28,8 +28,11 @@ LEAST = 16
 
 def drawn(data: Data) -> tuple[str, ...]:
     """Some of the texts that examples of the training split answer to."""
-    order = torch.randperm(len(data.train), generator=generator("cpu", "pairs"))[:DRAWN]
-    return data.train.take(order)[1]
+    train = data.train.in_memory()
+    order = torch.randperm(len(train), generator=generator("cpu", "pairs"))[:DRAWN]
+    found = train.conditions(order)
+    assert isinstance(found, tuple)
+    return found
 
 
 def captions(data: Data) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Standardise(Codec):
 
     @classmethod
     def fit(cls, data: Data, **settings: Any) -> Self:
-        x = data.train.x.double()
+        x = data.train.in_memory().x.double()
         std = x.std(0, correction=0)
         std = torch.where(std > 0, std, 1.0)  # a constant column stays as it is
         return cls(mean=tuple(x.mean(0).tolist()), std=tuple(std.tolist()), **settings)

@@ -8,11 +8,12 @@
 | (N,) | strings | text |
 
 Pixels are whole numbers 0 to 255 of any type, or fractions k / 255 of them. Whatever could be
-read in two ways is refused.
+read in two ways is refused. What is too large for memory stays on disk, in an .npy file or a memory map of numpy's.
 """
 
 from __future__ import annotations
 
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from pangen.data.assemble import Examples
+from pangen.data.stored import Stored, is_large
 from pangen.errors import PangenError
 from pangen.limits import UNPACKED
 from pangen.memory import check_memory
@@ -37,9 +39,11 @@ PARTS = {
 """The split of each key of an .npz file; labels have the same keys with y."""
 
 
-def read_npy(path: Path) -> dict[str, Examples]:
-    """The one array of an .npy file."""
-    return {"train": examples(load_array(path), None, str(path))}
+def read_npy(path: Path, *, stored: bool = False) -> dict[str, Examples]:
+    """The one array of an .npy file, which stays there where it is large or is to be `stored`."""
+    stored = stored or is_large(path.stat().st_size)
+    array = load_array(path, mapped=stored)
+    return {"train": stored_examples(array, None, str(path)) if stored else examples(array, None, str(path))}
 
 
 def read_npz(path: Path) -> dict[str, Examples]:
@@ -67,8 +71,8 @@ def read_npz(path: Path) -> dict[str, Examples]:
     return found
 
 
-def load_array(path: Path) -> Any:
-    """An array, or for .npz a dictionary of arrays; never a pickle."""
+def load_array(path: Path, *, mapped: bool = False) -> Any:
+    """An array, or for .npz a dictionary of arrays; never a pickle. A `mapped` one is read when it is indexed."""
     zipped = path.suffix.lower() == ".npz"
     with open(path, "rb") as file:
         start = file.read(6)
@@ -76,12 +80,12 @@ def load_array(path: Path) -> Any:
             raise PangenError(f"{path} is no {path.suffix} file, whatever its name says; save it with numpy.")
         file.seek(0)
         try:
-            found = np.load(file, allow_pickle=False)
+            found = np.load(path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False)
             if not zipped:
                 return found
             size = sum(m.file_size for m in found.zip.infolist())
             UNPACKED.check(size, path)
-            check_memory(size, f"the arrays of {path}", "give a smaller file")
+            check_memory(size, f"the arrays of {path}", "save x as an .npy file, which can stay on disk")
             return {key: found[key] for key in found.files}
         except PangenError:
             raise
@@ -121,6 +125,50 @@ def examples(x: Any, y: Any, source: str) -> Examples:
     return Examples("image", _channels_first(_pixels(array, source), source), labels)
 
 
+class Mapped:
+    """The examples of an array that is on disk; rows are checked when they are read."""
+
+    def __init__(self, array: np.ndarray, name: str) -> None:
+        if array.ndim > 2 and array.dtype.kind == "f":
+            raise PangenError(
+                f"{name} is to stay on disk and holds images of type {array.dtype}; save them as uint8, whole numbers 0 "
+                "to 255."
+            )
+        first = examples(array[:1], None, name)
+        self.array, self.name, self.modality = array, name, first.modality
+        self.shape = (len(array), *first.x.shape[1:])
+        self.facts = f"{array.dtype}"
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        x = np.asarray(self._mapped()[rows])
+        check_finite(x, self.name, rows)
+        if x.ndim == 2:
+            return float32(x, self.name, rows)
+        return _channels_first(_pixels(x, self.name), self.name)
+
+    def _mapped(self) -> np.ndarray:
+        """A map of a whole file is made anew for each reading: pages that were read would stay resident in it."""
+        old = self.array
+        if not isinstance(old.base, mmap) or old.mode != "r":  # part of a map, or one that may be written to
+            return old
+        order = "F" if old.flags.f_contiguous and not old.flags.c_contiguous else "C"
+        try:
+            return np.memmap(old.filename, old.dtype, "r", old.offset, old.shape, order)
+        except (OSError, ValueError):
+            raise PangenError(
+                f"{self.name} has been moved or cut off since it was looked at; start anew."
+            ) from None
+
+
+def stored_examples(array: np.ndarray, y: Any, source: str) -> Examples:
+    """The examples of an array that stays on disk; labels are in memory."""
+    if not array.ndim or not len(array):
+        raise PangenError(f"{source} holds no examples; {SHAPES}.")
+    found = Mapped(array, source)
+    labels = None if y is None else label_array(y, len(array), source)
+    return Examples(found.modality, Stored.of(found), labels)
+
+
 def _is_pair(row: Any) -> bool:
     return isinstance(row, list | tuple) and len(row) == 2 and all(isinstance(text, str) for text in row)
 
@@ -142,28 +190,29 @@ def _array(x: Any, source: str) -> np.ndarray:
     return array
 
 
-def check_finite(array: np.ndarray, source: str) -> None:
-    """Raise at the first NaN or infinite value, with its row and column."""
+def check_finite(array: np.ndarray, source: str, rows: np.ndarray | None = None) -> None:
+    """Raise at the first NaN or infinite value, with its row and column; `rows`: which rows of a larger array these are."""
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
     bad = np.argwhere(~np.isfinite(array))
     row, *rest = bad[0].tolist()
     value = "NaN" if np.isnan(array[tuple(bad[0])]) else "an infinite value"
     place = f"column {rest[0]}" if len(rest) == 1 else f"position {tuple(rest)}"
+    row, many = (row, f"{len(bad)} such in all, ") if rows is None else (rows[row], "")
     raise PangenError(
-        f"{source} holds {value} at row {row}, {place} ({len(bad)} such in all, counting from 0); "
+        f"{source} holds {value} at row {row}, {place} ({many}counting from 0); "
         "remove or fill in these values."
     )
 
 
-def float32(array: np.ndarray, source: str) -> np.ndarray:
-    """The vectors in 32 bits; raise where a value is too large for them."""
+def float32(array: np.ndarray, source: str, rows: np.ndarray | None = None) -> np.ndarray:
+    """The vectors in 32 bits; raise where a value is too large for them. `rows`: as of `check_finite`."""
     with np.errstate(over="ignore"):
         found = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(found).all():
         row, column = np.argwhere(~np.isfinite(found))[0]
         raise PangenError(
-            f"{source} holds {array[row, column]:g} at row {row}, column {column}, too large for 32-bit "
+            f"{source} holds {array[row, column]:g} at row {row if rows is None else rows[row]}, column {column}, too large for 32-bit "
             "numbers; rescale the column."
         )
     return found

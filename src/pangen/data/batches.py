@@ -1,4 +1,4 @@
-"""The order in which training reads its data: a function of (seed, step), so there is no state."""
+"""The batches that training reads: a function of (seed, step), so there is no state."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor
 from pangen import parallel
 from pangen.codecs import Codec
 from pangen.data.dataset import Split
+from pangen.data.order import order_of
 from pangen.errors import PangenError
-from pangen.rng import Stream, generator, seed_global
+from pangen.memory import check_memory
+from pangen.rng import Stream, seed_global
 from pangen.space import Batch
 
 
@@ -30,25 +32,22 @@ class Batches:
     """Shuffled batches of a split, encoded on the way; epoch after epoch without end."""
 
     def __init__(self, split: Split, codec: Codec, size: int, seed: int, device: torch.device | str) -> None:
-        self.codec, self.size, self.seed, self.device = codec, min(size, len(split)), seed, device
-        self.split = split
-        self._ready = None if split.redraw else codec.ready(split.x, device)
-        self._y = None if split.y is None else codec.encode_condition(split.y)
+        self.codec, self.size, self.seed = codec, min(size, len(split)), seed
+        self.split, self.device = split, torch.device(device)
+        self._ready = None if split.redraw or split.stored else codec.ready(split.x, device)
+        self._y = None if split.y is None or split.stored else codec.encode_condition(split.y)
         self._per_epoch = len(split) // self.size
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        self._order = order_of(len(split), seed, stored=split.stored)
 
     def __getitem__(self, step: int) -> Batch:
         """The whole batch of one step, the global generators seeded for it and what it goes through."""
-        seed_global(torch.device(self.device), "step", self.seed, step)
+        seed_global(self.device, "step", self.seed, step)
         return self.take(self.index(step))
 
     def index(self, step: int) -> Tensor:
         """Which examples a step sees."""
         epoch, position = divmod(step, self._per_epoch)
-        if epoch != self._epoch:
-            order = generator("cpu", "order", self.seed, epoch)
-            self._epoch, self._order = epoch, torch.randperm(len(self.split), generator=order)
-        return self._order[position * self.size : (position + 1) * self.size]
+        return self._order.at(epoch, position * self.size, (position + 1) * self.size)
 
     def pieces(self, step: int, accumulate: int) -> list[Piece]:
         """Those of a step's batch that this process computes; cut anew for every step, whatever came before."""
@@ -57,25 +56,37 @@ class Batches:
             return [Piece(self[step])]
         parts, found = self.index(step).tensor_split(count), []
         for i in parallel.shares(count):
-            seed_global(torch.device(self.device), "step", self.seed, step, "piece", i)
+            seed_global(self.device, "step", self.seed, step, "piece", i)
             batch = self.take(parts[i])
             found.append(Piece(batch, len(parts[i]) / self.size, Stream(self.device)))
         return found
 
     def take(self, index: Tensor) -> Batch:
         """The examples at `index`, encoded."""
-        y = None if self._y is None else self._y[index].to(self.device)
+        y = self._conditions(index)
+        y = None if y is None else y.to(self.device)
         if self._ready is not None:
             return Batch(self._ready(index.to(self.device)), y)
         return Batch(self.codec.encode(self.split.take(index)[0].to(self.device)).x, y)
 
+    def _conditions(self, index: Tensor) -> Tensor | None:
+        """Those at `index`, encoded: once for all, but where there may be many they are so when they are needed."""
+        if self.split.stored and self.split.y is not None:
+            return self.codec.encode_condition(self.split.conditions(index))
+        return None if self._y is None else self._y[index]
+
     def first(self, n: int) -> Batch:
         """The first `n` examples of the first epoch, for a data-dependent start."""
-        order = torch.randperm(len(self.split), generator=generator("cpu", "order", self.seed, 0))
-        return self.take(order[:n])
+        return self.take(self._order.at(0, 0, min(n, len(self.split))))
 
     def all(self) -> Batch:
-        """The whole split, in order."""
+        """The whole split, in order. Raises `PangenError` where stored examples do not fit into memory."""
+        if self.split.stored:
+            check_memory(
+                8 * self.codec.space.dims * len(self.split),
+                f"all {len(self.split):,} training examples at once",
+                "take a model that is trained by steps",
+            )
         return self.take(torch.arange(len(self.split)))
 
 

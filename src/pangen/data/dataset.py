@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pangen.data.stored import Stored
 
 if TYPE_CHECKING:
     from pangen.data.series import Series
@@ -72,7 +75,8 @@ class Split:
 
     `x`: images uint8 `(N, C, H, W)` in {0 .. levels - 1}; vectors float32 `(N, D)`; tables float32 `(N, columns)`, of
     categories the index of the word, NaN where a cell is missing; series
-    float32 `(N, columns, window)`; text a tuple of strings; sound a tuple of float32 `(T,)` in [-1, 1]. `y`: labels int64 `(N,)`, a tuple of texts that the examples answer to or that
+    float32 `(N, columns, window)`; text a tuple of strings; sound a tuple of float32 `(T,)` in [-1, 1]; images and vectors larger than
+    memory a `Stored`, which reads them when they are asked for. `y`: labels int64 `(N,)`, a tuple of texts that the examples answer to or that
     describe them, or None. With `redraw`, `x` holds grey values 0..255 and each
     reading draws a binary image, a pixel being 1 with probability value / 255.
     """
@@ -84,19 +88,38 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def stored(self) -> bool:
+        """Whether its examples are on disk until they are asked for."""
+        return isinstance(self.x, Stored)
+
+    def in_memory(self) -> Split:
+        """This split; of stored examples a fixed sample, spread evenly over it."""
+        return Split(self.x.sample, self.conditions(self.x.seen)) if self.stored else self
+
+    def places(self, index: Sequence[int]) -> list[int]:
+        """Where examples of `in_memory()` stand in this split."""
+        return self.x.seen[torch.tensor(index, dtype=torch.long)].tolist() if self.stored else list(index)
+
     def take(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Any, Any]:
         """Raw examples and conditions at `index` `(B,)`."""
-        y = tuple(self.y[i] for i in index.tolist()) if isinstance(self.y, tuple) else self.y
-        y = y[index] if isinstance(y, Tensor) else y
-        if not isinstance(self.x, Tensor):
+        y = self.conditions(index)
+        if isinstance(self.x, tuple):
             return tuple(self.x[i] for i in index.tolist()), y
         x = self.x[index]
         if self.redraw:
             x = torch.bernoulli(x.float() / 255, generator=generator).to(torch.uint8)
         return x, y
 
+    def conditions(self, index: Tensor) -> Tensor | tuple[str, ...] | None:
+        """Conditions alone at `index` `(B,)`."""
+        y = tuple(self.y[i] for i in index.tolist()) if isinstance(self.y, tuple) else self.y
+        return y[index] if isinstance(y, Tensor) else y
+
     def all(self, generator: torch.Generator | None = None) -> tuple[Any, Any]:
-        """Every example, in order."""
+        """Every example, in order. Raises `PangenError` where stored ones do not fit into memory."""
+        if self.stored:
+            return self.x.whole(), self.y
         return self.take(torch.arange(len(self)), generator)
 
     def first(self, n: int) -> Split:
@@ -158,13 +181,13 @@ class Data:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one raw example; `(window,)` for text and sound."""
-        return tuple(self.train.x.shape[1:]) if isinstance(self.train.x, Tensor) else (self.window,)
+        return (self.window,) if isinstance(self.train.x, tuple) else tuple(self.train.x.shape[1:])
 
     @property
     def size(self) -> int:
         """Values in one example, about as many as there are in the largest."""
-        if isinstance(self.train.x, Tensor):
-            return self.train.x[0].numel()
+        if not isinstance(self.train.x, tuple):
+            return math.prod(self.shape)
         return max(map(len, self.train.x)) if self.modality == "sound" else max(self.window, 64)
 
     @property
@@ -194,10 +217,14 @@ class Data:
 
     @property
     def fingerprint(self) -> str:
-        """A hash over the content of all splits, 16 hexadecimal digits."""
+        """A hash over the content of all splits, of stored examples over names, sizes and a fixed sample; 16 hexadecimal
+        digits."""
         digest = hashlib.sha256(f"{self.modality} {self.levels} {self.labels}".encode())
         for split in (self.train, self.validation, self.test):
-            if isinstance(split.x, Tensor):
+            if split.stored:
+                digest.update(f"{split.x.shape} {split.x.source.facts}".encode())
+                digest.update(np.ascontiguousarray(split.x.sample.numpy()).tobytes())
+            elif isinstance(split.x, Tensor):
                 digest.update(str(tuple(split.x.shape)).encode())
                 digest.update(np.ascontiguousarray(split.x.numpy()).tobytes())
             elif self.modality == "sound":

@@ -37,7 +37,7 @@ def describe_data(name: str | Path | Data, **options: Any) -> dict[str, Any]:
         "warnings": list(trouble.warnings),
         "models": [entry.name for entry in entries().values() if accepts(entry, data)],
     }
-    parts = [part.x for part in splits.values()]
+    parts = [part.in_memory().x for part in splits.values()]
     if data.captioned:
         captions = [text for part in splits.values() for text in part.y or ()]
         facts["captions"] = f"{len(set(captions))} different ones, such as '{captions[0]}'"

@@ -40,13 +40,13 @@ def read_splits(
         what: the examples are called in errors.
     """
     found: dict[str, tuple[list[T], np.ndarray | None]] = {}
-    for split, files in _by_split(folder, members).items():
+    for split, files in by_split(folder, members).items():
         top = folder if split is None else folder / files[0].parts[0]
         labels = _labels(top, [folder / file for file in files], what)
         every = [read(folder / file) for file in files]
         kept = [label for label, example in zip(labels or (), every, strict=False) if example is not None]
         examples = [example for example in every if example is not None]
-        found[split or "train"] = examples, _classes(kept) if labels else None
+        found[split or "train"] = examples, classes(kept) if labels else None
     return found
 
 
@@ -71,7 +71,7 @@ def _natural(path: Path) -> tuple[Any, ...]:
     return tuple((int(p), "") if i % 2 else (-1, p) for i, p in enumerate(pieces)), path.as_posix()
 
 
-def _by_split(folder: Path, members: Sequence[Path]) -> dict[str | None, list[Path]]:
+def by_split(folder: Path, members: Sequence[Path]) -> dict[str | None, list[Path]]:
     """Files of each split, when subfolders are called train and test or validation; else of None."""
     tops = {f.parts[0] for f in members if len(f.parts) > 1}
     splits = {top: SPLITS[top.lower()] for top in tops if top.lower() in SPLITS}
@@ -109,7 +109,7 @@ def _labels(top: Path, files: list[Path], what: str) -> list[str] | None:
     return names
 
 
-def _classes(labels: list[str]) -> np.ndarray:
+def classes(labels: list[str]) -> np.ndarray:
     """Names of subfolders; as numbers if all are, so that 10 comes after 2."""
     numbers = all(label.isdecimal() and label == str(int(label)) for label in labels)
     return np.array([int(label) for label in labels] if numbers else labels)

@@ -53,9 +53,21 @@ def latent_data(run: str) -> Data:
     )
 
 
+def check_place(data: Data, spec: DataSpec) -> None:
+    """Raise where training examples were in memory and are on disk, or the other way round: the splits are others then."""
+    was = bool(spec.options.get("stored"))
+    if was != data.train.stored:
+        then, now = ("on disk", "in memory") if was else ("in memory", "on disk")
+        remedy = "add --stored (`stored=True`)" if was else "leave out --stored, or free some memory"
+        raise PangenError(
+            f"the examples of '{data.name}' were {then} when the run was trained and are {now} here, with other splits: {remedy}."
+        )
+
+
 def unchanged(data: Data, spec: DataSpec) -> Data:
     """The data, if it is still what a recipe recorded."""
     if spec.fingerprint and data.fingerprint != spec.fingerprint:
+        check_place(data, spec)
         raise PangenError(
             f"the data '{spec.name}' has changed since the run was trained (fingerprint {data.fingerprint}, "
             f"then {spec.fingerprint}); restore it, or pass the data to evaluate on."

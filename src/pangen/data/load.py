@@ -7,15 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pangen.data.arrays import examples, load_array, read_npy, read_npz
+import numpy as np
+
+from pangen.data.arrays import examples, load_array, read_npy, read_npz, stored_examples
 from pangen.data.assemble import Examples, assemble
 from pangen.data.dataset import Data
+from pangen.data.folders import files_of
 from pangen.data.images import ENDINGS, read_folder
 from pangen.data.known import KNOWN
 from pangen.data.latents import PREFIX, latent_data
 from pangen.data.pairs import read_pairs
 from pangen.data.series import array_series, read_series, series_data
-from pangen.data.sound import ENDING, MOST_RATE, is_sound, sound_data
+from pangen.data.shards import ENDING as SHARD
+from pangen.data.shards import read_shards
+from pangen.data.sound import ENDING, MOST_RATE, sound_data
+from pangen.data.stored import Stored, is_large
 from pangen.data.table import read_csv
 from pangen.data.text import WINDOW, read_text
 from pangen.errors import PangenError, unknown
@@ -24,10 +30,11 @@ MEMORY = "memory"
 """The name of data that was never in a file."""
 
 OPTIONS = {
-    "folder": ("size", "skip_bad", "series", "seed"),
+    "folder": ("size", "skip_bad", "stored", "series", "seed"),
+    SHARD: ("size", "skip_bad", "stored", "series", "seed"),
     "folder of sound": ("rate", "mono", "seconds", "skip_bad", "series", "seed"),
     ENDING: ("rate", "mono", "seconds", "series", "seed"),
-    ".npy": ("series", "window", "seed"),
+    ".npy": ("stored", "series", "window", "seed"),
     ".npz": ("series", "seed"),
     ".csv": ("target", "series", "window", "column", "seed"),
     ".txt": ("lines", "window", "series", "seed"),
@@ -51,6 +58,7 @@ def load_data(
     rate: int | None = None,
     mono: bool = False,
     seconds: float | None = None,
+    stored: bool = False,
     seed: int = 0,
 ) -> Data:
     """A data set with its three splits.
@@ -59,8 +67,8 @@ def load_data(
     write `./digits` for a folder called digits.
 
     Args:
-        name: a known name, a folder of PNG and JPEG images or of WAV files, a .wav, .npy, .npz, .csv, .tsv or .txt file, or
-            `latents:RUN`, the data of a run, to be modelled by that run's codes.
+        name: a known name, a folder of PNG and JPEG images, of WAV files or of .tar archives, a .tar, .wav, .npy, .npz, .csv,
+            .tsv or .txt file, or `latents:RUN`, the data of a run, to be modelled by that run's codes.
         size: height and width to scale every image to.
         skip_bad: leave out images and sound files that cannot be read, and note how many.
         target: the column of a .csv that holds the labels, by name, or by index from 0.
@@ -72,6 +80,8 @@ def load_data(
         rate: samples a second that all sound is resampled to.
         mono: mix the channels of sound into one.
         seconds: of sound in a window of a recording, 1 if not given; of clips in a folder, what is longer is cut.
+        stored: leave the training examples of a folder of images, of archives or of an .npy file on disk. So it is
+            done, and recorded among the options, where they would take more than a quarter of the free memory.
         seed: where the data is not split, decides which 80 % train, 10 % validate and 10 % test.
 
     Raises:
@@ -96,6 +106,7 @@ def load_data(
         "rate": rate,
         "mono": mono,
         "seconds": seconds,
+        "stored": stored,
         "seed": seed,
     }
     options = {k: v for k, v in given.items() if v is not None and v is not False and (k, v) != ("seed", 0)}
@@ -111,12 +122,12 @@ def load_data(
     path = _find(name)
     kind = path.suffix.lower()
     if path.is_dir():
-        kind = "folder of sound" if is_sound(path) else "folder"
+        kind = _kind(path)
     if kind not in OPTIONS:
         if kind in ENDINGS:
             raise PangenError(f"{path} is one image; give a folder of at least 10.")
         raise PangenError(
-            f"{path} is nothing Pangen reads; give a folder of images or of .wav files, or a .wav, .npy, .npz, .csv, .tsv or .txt file."
+            f"{path} is nothing Pangen reads; give a folder of images, of .wav files or of .tar archives, or a .tar, .wav, .npy, .npz, .csv, .tsv or .txt file."
         )
     _check_options(options, OPTIONS[kind], str(name))
     try:
@@ -131,6 +142,8 @@ def load_data(
         parts, notes = _read(path, kind, given, window or WINDOW)
     except OSError as error:
         raise PangenError(f"{error.filename or path} cannot be read: {error.strerror}.") from None
+    if isinstance(parts["train"].x, Stored):
+        options["stored"] = True  # wherever it is loaded again, for the splits are others than in memory
     return assemble(
         str(path.resolve()),
         parts,
@@ -148,24 +161,34 @@ def memory_data(x: Any, y: Any = None, *, seed: int = 0) -> Data:
 
     Args:
         x: images `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)` with C = 1 or 3, of whole numbers 0 to
-            255 or fractions k / 255; vectors `(N, D)`; or strings.
+            255 or fractions k / 255; vectors `(N, D)`; or strings. A large `np.memmap` stays on disk.
         y: labels `(N,)`, whole numbers or strings.
 
     Raises:
         PangenError: for values that are not finite, and whatever could be read in two ways.
     """
-    found = examples(x, y, "x")
+    large = isinstance(x, np.memmap) and is_large(x.nbytes)
+    found = stored_examples(x, y, "x") if large else examples(x, y, "x")
     options = {"seed": seed} if seed else {}
     return assemble(MEMORY, {"train": found}, source="x", seed=seed, options=options)
 
 
+def _kind(folder: Path) -> str:
+    """Of a folder, by the endings of its files: where there are images, it is they."""
+    endings = {path.suffix.lower() for path in files_of(folder)}
+    if endings & set(ENDINGS):
+        return "folder"
+    return SHARD if SHARD in endings else "folder of sound" if ENDING in endings else "folder"
+
+
 def _read(path: Path, kind: str, given: dict[str, Any], window: int) -> tuple[dict[str, Examples], list[str]]:
     match kind:
-        case "folder":
+        case "folder" | ".tar":
             size = tuple(given["size"]) if given["size"] else None
-            return read_folder(path, size=size, skip_bad=given["skip_bad"])
+            read = read_folder if kind == "folder" else read_shards
+            return read(path, size=size, skip_bad=given["skip_bad"], stored=given["stored"])
         case ".npy":
-            return read_npy(path), []
+            return read_npy(path, stored=given["stored"]), []
         case ".npz":
             return read_npz(path), []
         case ".csv":
@@ -202,6 +225,8 @@ def _check_options(options: dict[str, Any], allowed: Sequence[str], what: str) -
         can = f"it can take {', '.join(allowed)}" if allowed else "its splits are fixed"
         raise PangenError(f"{what} does not take the option '{wrong}': {can}.")
     windows = "window" in options
+    if windows and options.get("stored"):
+        raise PangenError("windows are cut in memory: leave out one of 'stored' and 'window'.")
     if windows and options.get("lines"):
         raise PangenError("a window is for text without lines; leave out one of 'lines' and 'window'.")
     if windows and "target" in options:

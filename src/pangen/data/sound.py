@@ -92,14 +92,6 @@ class _Reader:
         return [note for note, holds in notes.items() if holds]
 
 
-def is_sound(folder: Path) -> bool:
-    """Whether a folder holds sound, and no images."""
-    from pangen.data.images import ENDINGS
-
-    kinds = {path.suffix.lower() for path in files_of(folder)}
-    return ENDING in kinds and not kinds & set(ENDINGS)
-
-
 def sound_data(
     path: Path,
     *,

@@ -50,9 +50,12 @@ class Trouble:
 
 def find_trouble(data: Data) -> Trouble:
     """Copies, leaks, constants, odd values, labels and sizes of a data set, in a fraction of a second."""
+    parts = {name: data.split(name).in_memory() for name in ("train", *HELD_OUT)}
     every = max(-(-_bytes(data) // LOOKED_AT), 1)
-    splits = {name: _thin(data.split(name), every) for name in ("train", *HELD_OUT)}
-    counts: dict[str, Any] = {"looked at": f"one example in {every}"} if every > 1 else {}
+    splits = {name: _thin(part, every) for name, part in parts.items()}
+    every *= round(len(data.train) / len(parts["train"]))
+    what = "training example" if data.train.stored else "example"
+    counts: dict[str, Any] = {"looked at": f"one {what} in {every}"} if every > 1 else {}
     warnings: list[str] = []
     for look in (_size, _copies, _VALUES[data.modality], _labels):
         found, sentences = look(data, splits, every)
@@ -62,7 +65,7 @@ def find_trouble(data: Data) -> Trouble:
 
 
 def _bytes(data: Data) -> int:
-    parts = [data.split(name).x for name in ("train", *HELD_OUT)]
+    parts = [data.split(name).in_memory().x for name in ("train", *HELD_OUT)]
     if isinstance(parts[0], Tensor):
         return sum(x.numel() * x.element_size() for x in parts)
     return sum(len(x) for part in parts for x in part) * (4 if data.modality == "sound" else 1)

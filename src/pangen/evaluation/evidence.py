@@ -31,7 +31,8 @@ def evidence(data: Data, x: Any, train: Any, found: Nearest, picture: Path | Non
     rows = []
     for i in order.tolist():
         near = found.index[i].tolist()
-        row: dict[str, Any] = {"sample": i, "ratio": float(found.ratio[i]), "training": near}
+        row: dict[str, Any] = {"sample": i, "ratio": float(found.ratio[i])}
+        row["training"] = data.train.places(near)
         if data.modality in ("text", "table") or (data.modality == "vector" and data.size <= WORDS):
             row["shown"] = [_written(data, x[i]), *(_written(data, train[j]) for j in near)]
         rows.append(row)

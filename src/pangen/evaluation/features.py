@@ -50,7 +50,7 @@ def flatten(data: Data, raw: Any) -> Tensor:
     if data.modality == "table":
         columns = zip(data.table, data.train.x.T, raw.T, strict=True)
         return torch.cat([_column(*each) for each in columns], 1)
-    train = data.train.x.double()
+    train = data.train.in_memory().x.double()
     std = train.std(0, correction=0)
     return ((raw.double() - train.mean(0)) / torch.where(std > 0, std, 1.0)).float().flatten(1)
 
@@ -81,7 +81,7 @@ def coordinates(data: Data) -> str:
 def choose_features(data: Data, examples: int) -> Features:
     """The features for this kind of data: at most 32, and at most a fifth of `examples`."""
     most = max(min(WIDEST, examples // 5), 1)
-    train = data.train.first(FITTED_ON).all(generator("cpu", "features"))[0]
+    train = data.train.in_memory().first(FITTED_ON).all(generator("cpu", "features"))[0]
     if data.modality == "text":
         return _ngrams(train, most)
     if data.modality == "image" and len(data.labels) > 1 and data.train.y is not None:
@@ -98,7 +98,7 @@ def choose_features(data: Data, examples: int) -> Features:
 def features_of(run: Run, data: Data, examples: int) -> Features:
     """What a trained model knows of examples: its features' leading principal components."""
     most = max(min(WIDEST, examples // 5), 1)
-    train = data.train.first(FITTED_ON).all(generator("cpu", "features"))[0]
+    train = data.train.in_memory().first(FITTED_ON).all(generator("cpu", "features"))[0]
     project, dims = _principal(run.features(train), most)
     name = f"{run.entry.name} trained on {run.recipe.data.name}, principal components, {dims}-d"
     return Features(name, dims, lambda raw: project(run.features(raw)))
@@ -180,8 +180,9 @@ def _classifier(data: Data, dims: int, *, steps: int = 500, batch: int = 128) ->
         net = _Classifier(data.shape, dims, len(data.labels))
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+        train = data.train.in_memory()
         for _ in range(steps):
-            x, y = data.train.take(torch.randint(len(data.train), (batch,)))
+            x, y = train.take(torch.randint(len(train), (batch,)))
             loss = nn.functional.cross_entropy(net(x.float() / top), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -193,6 +194,6 @@ def _classifier(data: Data, dims: int, *, steps: int = 500, batch: int = 128) ->
         parts = [net.features(net.convolutions(part.float() / top)) for part in raw.split(500)]
         return torch.cat(parts).double()
 
-    seen = hidden(data.train.first(FITTED_ON).all(generator("cpu", "features"))[0])
+    seen = hidden(data.train.in_memory().first(FITTED_ON).all(generator("cpu", "features"))[0])
     mean, std = seen.mean(0), seen.std(0).clamp(min=1e-6)
     return Features(f"{data.name} classifier, {dims}-d", dims, lambda raw: (hidden(raw) - mean) / std)

@@ -275,7 +275,7 @@ class Judge:
         return {**auc(torch.tensor(seen), torch.tensor(unseen)), "by": "log p(x)", "samples": len(seen)}
 
     def _trained_on(self) -> Any:
-        return self.data.train.all(generator("cpu", "judge", "train"))[0]
+        return self.data.train.in_memory().all(generator("cpu", "judge", "train"))[0]
 
     def _sharpness(self, x: Tensor) -> dict[str, Any]:
         top = self.data.levels - 1
@@ -284,6 +284,7 @@ class Judge:
 
 def pick(split: Split, n: int) -> Examples:
     """At most `n` raw examples of a split in an order of their own, always the same ones."""
+    split = split.in_memory()
     order = torch.randperm(len(split), generator=generator("cpu", "pick"))[:n]
     return Examples(*split.take(order, generator("cpu", "pick", "draw")))
 

@@ -132,7 +132,7 @@ def _shown(x: Any, data: Data, *, columns: int = 10) -> dict[str, Any]:
         return {"image": _embed(png(picture(x))), "texts": None}
     if data.shape[0] < 2:
         return {"image": _embed(png(scatter(x))), "texts": None}
-    train = data.train.x[:, :2]
+    train = data.train.in_memory().x[:, :2]
     low, high = train.amin(0), train.amax(0)
     room = 0.1 * (high - low).clamp(min=1e-6)
     (left, bottom), (right, top) = (low - room).tolist(), (high + room).tolist()

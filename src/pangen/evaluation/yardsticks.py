@@ -90,9 +90,8 @@ def _noise(data: Data, x: Any) -> Any:
         return _rewritten(x, lambda n, pool: _any_of(pool.unique(), n, g))
     if data.levels:
         return torch.randint(data.levels, x.shape, generator=g).to(x.dtype)
-    low, high = (
-        data.train.x.nan_to_num(end).aminmax(dim=0)[i] for i, end in enumerate((math.inf, -math.inf))
-    )
+    train = data.train.in_memory().x
+    low, high = (train.nan_to_num(end).aminmax(dim=0)[i] for i, end in enumerate((math.inf, -math.inf)))
     drawn = low + (high - low) * torch.rand(x.shape, generator=g, dtype=x.dtype)
     for i, column in enumerate(data.table):
         if values := column.points or tuple(range(len(column.words))):

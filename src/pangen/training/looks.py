@@ -39,10 +39,11 @@ def looks_of(data: Data) -> Looks | None:
     """What samples are set against, of the training split; None for other things than images and vectors."""
     if data.modality not in ("image", "vector"):
         return None
-    order = torch.randperm(len(data.train), generator=generator("cpu", "looks"))[:EXAMPLES]
-    x = data.train.take(order, generator("cpu", "looks", "draw"))[0]
+    train = data.train.in_memory()
+    order = torch.randperm(len(train), generator=generator("cpu", "looks"))[:EXAMPLES]
+    x = train.take(order, generator("cpu", "looks", "draw"))[0]
     if data.modality == "vector":
-        every = data.train.x
+        every = train.x
         low, high = (every.amin(0), every.amax(0))
         return {"low": low.tolist(), "high": high.tolist(), "variance": x.var(0, correction=0).tolist()}
     contrast, found = contrasts(x, data.levels), _picture(x, data.levels)

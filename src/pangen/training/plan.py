@@ -9,6 +9,7 @@ from typing import Any
 from pangen import parallel
 from pangen.codecs import choose_codec
 from pangen.data.dataset import Data
+from pangen.data.latents import check_place
 from pangen.errors import PangenError
 from pangen.files import read_object
 from pangen.folder import CARD, RECIPE
@@ -79,6 +80,7 @@ def _recipe_to_resume(path: Path | None, model: str, data: Data) -> Recipe:
     if recipe.model["name"] != model:
         raise PangenError(f"{path} holds a {recipe.model['name']}, not a {model}; choose another -o.")
     if recipe.data.fingerprint != data.fingerprint:
+        check_place(data, recipe.data)
         raise PangenError(f"{path} was trained on other data than '{data.name}' holds now; start a new run.")
     if (path / CARD).exists() and read_object(path / CARD).get("state") == "complete":
         raise PangenError(f"{path} is complete; start a new run with more steps.")
