@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
 import torch
 from annotated_types import Ge
@@ -30,9 +30,7 @@ def drawn(data: Data) -> tuple[str, ...]:
     """Some of the texts that examples of the training split answer to."""
     train = data.train.in_memory()
     order = torch.randperm(len(train), generator=generator("cpu", "pairs"))[:DRAWN]
-    found = train.conditions(order)
-    assert isinstance(found, tuple)
-    return found
+    return cast("tuple[str, ...]", train.conditions(order))
 
 
 def captions(data: Data) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -109,8 +109,7 @@ class _Pictures:
 
     def decode(self, row: int) -> np.ndarray:
         pixels = _read(self.paths[row], self.size, False, Tally())
-        assert pixels is not None  # bad ones are refused
-        return planes(pixels)
+        return planes(cast(np.ndarray, pixels))  # bad ones are refused
 
 
 def _stored(
