@@ -13,6 +13,7 @@ read in two ways is refused. What is too large for memory stays on disk, in an .
 
 from __future__ import annotations
 
+import os
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from pangen.memory import check_memory
 
 SHAPES = "images are (N, H, W), (N, C, H, W) or (N, H, W, C), vectors (N, D), text a list of strings, and series (T,) or (T, C) take `series` and `window`"
 CHANNELS = (1, 3)
+RENEWED = 2**14
+"""Examples read, after which a file is mapped anew."""
 ROUNDING = 1e-4
 """How far 255 times a float32 or float16 pixel may lie from a whole number."""
 
@@ -138,26 +141,31 @@ class Mapped:
         self.array, self.name, self.modality = array, name, first.modality
         self.shape = (len(array), *first.x.shape[1:])
         self.facts = f"{array.dtype}"
+        self._read = 0
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        x = np.asarray(self._mapped()[rows])
+        x = np.asarray(self._mapped(len(rows))[rows])
         check_finite(x, self.name, rows)
         if x.ndim == 2:
             return float32(x, self.name, rows)
         return _channels_first(_pixels(x, self.name), self.name)
 
-    def _mapped(self) -> np.ndarray:
-        """A map of a whole file is made anew for each reading: pages that were read would stay resident in it."""
+    def _mapped(self, count: int) -> np.ndarray:
+        """The map, to read `count` rows; made anew now and then, for pages that were read would stay resident in it."""
         old = self.array
         if not isinstance(old.base, mmap) or old.mode != "r":  # part of a map, or one that may be written to
             return old
-        order = "F" if old.flags.f_contiguous and not old.flags.c_contiguous else "C"
         try:
-            return np.memmap(old.filename, old.dtype, "r", old.offset, old.shape, order)
-        except (OSError, ValueError):
-            raise PangenError(
-                f"{self.name} has been moved or cut off since it was looked at; start anew."
-            ) from None
+            if os.path.getsize(old.filename) < old.offset + old.nbytes:
+                raise PangenError(f"{self.name} has been cut off since it was looked at; start anew.")
+            self._read += count
+            if self._read > RENEWED:
+                order = "F" if old.flags.f_contiguous and not old.flags.c_contiguous else "C"
+                self.array = np.memmap(old.filename, old.dtype, "r", old.offset, old.shape, order)
+                self._read = count
+        except OSError:
+            raise PangenError(f"{self.name} has been moved since it was looked at; start anew.") from None
+        return self.array
 
 
 def stored_examples(array: np.ndarray, y: Any, source: str) -> Examples:
