@@ -43,6 +43,8 @@ LONG: dict[str, dict[str, float]] = {
         for name, known in KNOWN.items()
         if known.source == "known truth" and known.kind in ("binary images", "text", "tables")
     },
+    "markov-text": {"rnn": 60.0},
+    "brackets": {"rnn": 60.0},
 }
 """Seconds of these: one has edges, and one 25 narrow modes, that take a flow long to learn."""
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {"gaussians25": {"nsf": {"model.bins": 40}}}
