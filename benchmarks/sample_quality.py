@@ -29,8 +29,10 @@ from pangen.cli.options import seconds
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.judge import Judge
 
-LESS = ("frechet", "near copies")
+LESS = ("frechet", "frechet_extrapolated", "kernel_distance", "mmd", "sliced_wasserstein", "near copies")
 """Of which less is better."""
+IDEAL = {"sharpness": 1.0, "two_sample": 0.5}
+"""Of real data: the nearer the better."""
 
 
 def main() -> None:
@@ -93,10 +95,14 @@ def main() -> None:
                 seconds=time.perf_counter() - began,
             )
             means.setdefault(metric, {})[model] = values
-    off = {model: [abs(value - 1) for value in values] for model, values in means.pop("sharpness").items()}
-    for metric, values in {**means, "sharpness, off that of real images": off}.items():
+    for metric, values in means.items():
+        off = {
+            model: [abs(value - IDEAL[metric]) for value in each] if metric in IDEAL else each
+            for model, each in values.items()
+        }
         if len(values) > 1:
-            print(verdict(metric, values, less=metric in LESS or values is off))
+            name = f"{metric}, off that of real data" if metric in IDEAL else metric
+            print(verdict(name, off, less=metric in (*LESS, *IDEAL)))
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:

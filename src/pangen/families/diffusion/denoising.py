@@ -25,7 +25,10 @@ from pangen.samplers.interpolation import spherical
 from pangen.samplers.noise import Schedule
 from pangen.samplers.ode import DormandPrince
 from pangen.samplers.probability_flow import carry
-from pangen.space import Batch, Space
+from pangen.space import Batch, Progress, Space
+
+NOTED = 4
+"""Of so many steps one notes its errors: the running mean is over more, and a small step would feel each."""
 
 
 def stratified(n: int, device: torch.device) -> Tensor:
@@ -84,12 +87,12 @@ class Denoising(GenerativeModel):
     def sigma_max(self) -> float:
         return float(self.high * self.net.scale)
 
-    def errors(self, batch: Batch, sigma: Tensor) -> Tensor:
+    def errors(self, batch: Batch, sigma: Tensor, progress: Progress) -> Tensor:
         """What estimates from noise `sigma` `(B,)` are off by `(B, *shape)`, both in units of the data's scale."""
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         x0, e = self.couple(self.net.unit(batch.x), y)
         error = self.net(x0 + column(sigma, x0) * e, sigma, y) - x0
-        if self.training:
+        if self.training and progress.step % NOTED == 0:
             self.error_by_level.update(error.detach(), sigma)
         return error
 

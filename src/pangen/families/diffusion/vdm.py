@@ -95,7 +95,7 @@ class VDM(Denoising):
         low, high = self.ends.exp()
         s, slope = self.schedule.way(stratified(len(batch.x), batch.x.device))
         sigma = geometric(s, low, high)
-        error = (self.errors(batch, sigma) / column(sigma, batch.x)).square().flatten(1).mean(1)
+        error = (self.errors(batch, sigma, progress) / column(sigma, batch.x)).square().flatten(1).mean(1)
         diffusion = (high / low).log() * slope * error  # gamma' / 2 times |e - e^|^2
         if s.requires_grad:  # the way learns from the square, whose mean is least where it scatters least
             for part in (s, slope):

@@ -36,5 +36,5 @@ class Weighted(Denoising):
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         t = stratified(len(batch.x), batch.x.device)
         sigma = self.schedule(t, self.low, self.high)
-        error = self.errors(batch, sigma)
+        error = self.errors(batch, sigma, progress)
         return Loss((self.weight(column(sigma, error)) * error.square()).mean())
