@@ -148,7 +148,11 @@ def test_the_ends_follow_the_bound_and_the_way_its_scatter(monkeypatch):
         low, high = model.ends.exp()
         s, slope = model.schedule.way((torch.rand(()) + torch.arange(16) / 16) % 1)
         sigma = low * (high / low) ** s
-        each = (high / low).log() * slope * (model.errors(Batch(x), sigma, Progress(0, 1)) / sigma[:, None]).square().mean(1)
+        each = (
+            (high / low).log()
+            * slope
+            * (model.errors(Batch(x), sigma, Progress(0, 1)) / sigma[:, None]).square().mean(1)
+        )
         return each.mean(), each.square().mean()
 
     torch.manual_seed(3)

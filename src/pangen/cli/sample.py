@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pangen import parallel
 from pangen.cli.complete import add_length, tell_kept, write_texts
 from pangen.cli.examples import check_fits, check_name, preview, write_examples
 from pangen.cli.options import add_machine, add_seed, limit_threads, whole
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr):
         x = found.sample(n, **told)
         _warn(found, x, told)
+    if not parallel.is_first():  # all have the samples, and one writes them
+        return 0
     if out is not None:
         write_examples(out, x, found)
         print(f"{n} samples: {out}")
