@@ -7,7 +7,7 @@ Both turn vectors of the source `(B, S, width)` into a memory, and vectors of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class Memory(NamedTuple):
 
 class DecoderBlock(nn.Module):
     """Self-attention, attention to the memory, an MLP (Vaswani et al. 2017, Figure 1), the norm before each."""
+
+    block: ClassVar[bool] = True
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()

@@ -41,6 +41,7 @@ from pangen.training.interrupt import stoppable
 from pangen.training.looks import Looks, drawn, looks_of, sample_alarms
 from pangen.training.loop import Best, State, start_state, train_step
 from pangen.training.monitor import alarms, gradient_norms, satisfied
+from pangen.training.recompute import recompute
 from pangen.training.record import Metrics, make_card
 from pangen.training.selection import Score, validation_score
 from pangen.training.teacher import teach
@@ -106,6 +107,8 @@ def fit_recipe(
             with _only_one(written):
                 return _fit_closed_form(recipe, data, codec, written, device, trouble)
         train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
+        if recipe.training.recompute:
+            recompute(model)
         check_footprint(model, train, recipe.training)
         useful = useful_threads(model, train[0])
         del model  # the training makes its own

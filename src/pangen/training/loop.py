@@ -20,6 +20,7 @@ from pangen.space import Progress
 from pangen.training.averages import Follower, Powers, follow, start_powers
 from pangen.training.optimizers import make_optimizers, rate
 from pangen.training.pieces import Told, Turn, add_up, level
+from pangen.training.recompute import recompute
 from pangen.training.teacher import teach
 
 START = 512
@@ -86,6 +87,8 @@ def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.devi
     with torch.no_grad():
         model.initialize(train.first(START))
         teach(model, codec, recipe.dtype)
+    if recipe.training.recompute:
+        recompute(model)
     return State.start(model, recipe.training, recipe.seed)
 
 
