@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pangen import parallel
-from pangen.errors import PangenError, StorageError
+from pangen.errors import LostError, PangenError, StorageError
 from pangen.files import read_object, write_json
 
 FACTS, FILES = "facts.json", "*.safetensors"
@@ -32,7 +33,7 @@ def write_parts(path: Path, before: Path, tensors: Mapping[str, Tensor], facts: 
     if parallel.is_first():
         shutil.rmtree(scratch, ignore_errors=True)
     parallel.wait()
-    with _told(scratch):
+    with _failing(partial(_unwritten, path)):
         writer = dcp.HuggingFaceStorageWriter(str(scratch), save_distributed=True)
         dcp.save(dict(tensors), storage_writer=writer, no_dist=not parallel.together())
     sums = _checksums(scratch)
@@ -60,7 +61,7 @@ def read_parts(
         raise PangenError(
             f"{path} cannot be read (its files are not those of its checksums): the run is damaged."
         )
-    with _told(path):
+    with _failing(partial(_unfit, path)):
         reader = dcp.HuggingFaceStorageReader(str(path))
         names = reader.read_metadata().state_dict_metadata
         sizes = {
@@ -69,6 +70,16 @@ def read_parts(
         tensors = {name: place(name, size) for name, size in sizes.items()}
         dcp.load(tensors, storage_reader=reader, no_dist=not parallel.together())
     return tensors, told.get("facts", {})
+
+
+def _unwritten(path: Path, cause: BaseException) -> PangenError:
+    if isinstance(cause, OSError):
+        return StorageError(path, cause)
+    return PangenError(f"cannot write {path} ({cause}); choose another place with -o.")
+
+
+def _unfit(path: Path, cause: BaseException) -> PangenError:
+    return PangenError(f"{path} does not fit its recipe ({cause}): the run is damaged.")
 
 
 def _checksums(folder: Path) -> dict[str, str]:
@@ -88,8 +99,8 @@ def _checksum(file: Path) -> str:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the engine says of a folder, in one sentence."""
+def _failing(told: Callable[[BaseException], PangenError]) -> Iterator[None]:
+    """Where the engine fails in some process, say what of it in one sentence."""
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
@@ -97,8 +108,7 @@ def _told(path: Path) -> Iterator[None]:
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             yield
     except CheckpointException as error:
-        causes = [cause for cause, _ in error.failures.values()]
-        for cause in causes:
-            if isinstance(cause, OSError):
-                raise StorageError(path, cause) from None
-        raise PangenError(f"{path} does not fit its recipe ({causes[0]}): the run is damaged.") from None
+        cause = next(iter(error.failures.values()))[0]
+        if parallel.is_cut(cause):
+            raise LostError(f"process {parallel.rank()} of {parallel.size()} lost another one") from None
+        raise told(cause) from None

@@ -25,8 +25,8 @@ NEWEST = "set_force_sum_reduction_for_comms"
 
 def check_sharded(model: GenerativeModel, *, resumed: bool) -> None:
     """Raise where a model cannot be spread, or has nowhere to be spread to."""
-    own = (type(model).steps, type(model).after_step)
-    if own != (GenerativeModel.steps, GenerativeModel.after_step) or len(model.players()) != 1:
+    own = (type(model).steps, type(model).after_step, type(model).players)
+    if own != (GenerativeModel.steps, GenerativeModel.after_step, GenerativeModel.players):
         raise PangenError(
             f"training.shard spreads models that learn from one loss alone, and {type(model).__name__} does more in "
             "a step; leave it out."
