@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.training.recompute import blocks
 
-T = TypeVar("T", bound=Tensor)
 NEWEST = "set_force_sum_reduction_for_comms"
 """What was last added to FSDP2 of all that is needed here, with torch 2.9."""
 
@@ -54,9 +52,9 @@ def spread(model: GenerativeModel) -> None:
     # what a block returns is not changed in place by those who read it
     warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     mesh = init_device_mesh(model.device.type, (parallel.size(),))
-    whole = {w for w in model.parameters() if not w.ndim or not w.is_contiguous()}
+    apart = {w for w in model.parameters() if not w.ndim or not w.is_contiguous()}
     for module in (*blocks(model), model):
-        fully_shard(module, mesh=mesh, ignored_params=whole)
+        fully_shard(module, mesh=mesh, ignored_params=apart)
     register_fsdp_forward_method(model, "loss")
     for module in model.modules():
         if isinstance(module, FSDPModule):
