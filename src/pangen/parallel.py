@@ -95,7 +95,7 @@ def together() -> bool:
 
 
 @contextmanager
-def _reached() -> Iterator[None]:
+def reached() -> Iterator[None]:
     """Where the others do not answer any more, say so."""
     try:
         yield
@@ -104,12 +104,19 @@ def _reached() -> Iterator[None]:
         raise LostError(f"process {rank()} of {size()} lost another one ({why})") from None
 
 
+def is_cut(error: BaseException) -> bool:
+    """Whether an exception of the engine says that another process does not answer."""
+    import torch.distributed as dist
+
+    return together() and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
+
 def wait() -> None:
     """Until all processes are here."""
     if together():
         import torch.distributed as dist
 
-        with _reached():
+        with reached():
             dist.barrier()
 
 
@@ -120,7 +127,7 @@ def agreed(value: Value) -> Value:
     import torch.distributed as dist
 
     told = [value]
-    with _reached():
+    with reached():
         dist.broadcast_object_list(told, src=0)
     return told[0]
 
@@ -133,7 +140,7 @@ def any_of(flag: bool) -> bool:
     import torch.distributed as dist
 
     told = torch.tensor(int(flag))
-    with _reached():
+    with reached():
         dist.all_reduce(told)
     return bool(told)
 
@@ -152,7 +159,7 @@ def add_up(tensors: Sequence[Tensor]) -> None:
     from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
     sent = []
-    with _reached():
+    with reached():
         for bucket in _buckets(tensors):
             flat = _flatten_dense_tensors(bucket)
             sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
@@ -205,7 +212,7 @@ def spread(items: Iterable[Item], work: Callable[[Item], Value]) -> list[Value]:
     finally:
         _sharing = True
     parts: list[list[Value]] = [[] for _ in range(size())]
-    with _reached():
+    with reached():
         dist.all_gather_object(parts, mine)
     return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
 

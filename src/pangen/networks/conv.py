@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ CONVOLUTION: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2
 
 class ConvBlock(nn.Module):
     """Pre-norm residual block of two convolutions of size 3, told the condition `(B, condition)`."""
+
+    block: ClassVar[bool] = True
 
     def __init__(
         self, inputs: int, outputs: int, condition: int = 0, *, sides: int = 2, dropout: float = 0.0

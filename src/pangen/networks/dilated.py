@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from pangen.networks.modules import listed
 
 class GatedLayer(nn.Module):
     """z = tanh(W_f * x + V_f y) sigmoid(W_g * x + V_g y); the next layer reads x + R z (van den Oord et al. 2016a, Eq. 2)."""
+
+    block: ClassVar[bool] = True
 
     def __init__(self, channels: int, kernel: int, dilation: int, *, last: bool) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ weight moves what they put out, so that one learning rate suits all widths (Yang
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ class DiT(nn.Module):
 
 class DiTBlock(nn.Module):
     """Attention, then an MLP; shift, scale and gate of each come from the condition (Figure 3)."""
+
+    block: ClassVar[bool] = True
 
     def __init__(self, width: int, heads: int, condition: int) -> None:
         super().__init__()

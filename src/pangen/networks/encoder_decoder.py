@@ -6,8 +6,9 @@ Both turn vectors of the source `(B, S, width)` into a memory, and vectors of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ class Memory(NamedTuple):
 class DecoderBlock(nn.Module):
     """Self-attention, attention to the memory, an MLP (Vaswani et al. 2017, Figure 1), the norm before each."""
 
+    block: ClassVar[bool] = True
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
@@ -40,7 +43,9 @@ class DecoderBlock(nn.Module):
         self.itself, self.source = Attention(width, heads), Attention(width, heads)
         self.widen, self.narrow = Linear(width, 4 * width), Linear(4 * width, width)
 
-    def forward(self, x: Tensor, source: Remembered, mask: Tensor, cache: Cache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, source: Tensor | Remembered, mask: Tensor, cache: Cache | None, layer: int
+    ) -> Tensor:
         a = self.itself(self.norms[0](x), causal=True, cache=cache, layer=layer)
         x = x + dropout(a, self.dropout, self.training)
         a = self.source(self.norms[1](x), source, mask)
@@ -98,7 +103,8 @@ class TransformerPair(nn.Module):
         return TransformerState(self._sources(memory), memory.mask[:, None, None], past)
 
     def write(self, target: Tensor, memory: Memory) -> Tensor:
-        return self._decode(self.placed(target), self._sources(memory), memory.mask[:, None, None])
+        sources = [memory.values] * len(self.decoder)
+        return self._decode(self.placed(target), sources, memory.mask[:, None, None])
 
     def advance(self, target: Tensor, state: TransformerState) -> Tensor:
         """`target` holds the vectors not seen yet; `state` moves on in place."""
@@ -110,7 +116,7 @@ class TransformerPair(nn.Module):
         return [block.source.remember(memory.values) for block in self.decoder]
 
     def _decode(
-        self, x: Tensor, sources: list[Remembered], mask: Tensor, past: Cache | None = None
+        self, x: Tensor, sources: Sequence[Tensor | Remembered], mask: Tensor, past: Cache | None = None
     ) -> Tensor:
         for layer, (block, source) in enumerate(zip(self.decoder, sources, strict=True)):
             x = block(x, source, mask, past, layer)

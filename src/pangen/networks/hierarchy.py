@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -187,6 +188,8 @@ class Downward(nn.Module):
 
 class Block(nn.Module):
     """Pre-norm residual block of two layers, nothing at first."""
+
+    block: ClassVar[bool] = True
 
     def __init__(self, width: int, size: Size, dropout: float) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,8 @@ class ResidualMLP(nn.Module):
 
 
 class _Block(nn.Module):
+    block: ClassVar[bool] = True
+
     def __init__(self, width: int, condition: int, dropout: float) -> None:
         super().__init__()
         self.norm, self.a, self.b = nn.LayerNorm(width), Linear(width, width), Linear(width, width)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from einops import rearrange
@@ -91,6 +91,8 @@ class GatedLayer(nn.Module):
     The `first` layer excludes the pixel itself. All others include it, because what stands there by then
     knows only what came before.
     """
+
+    block: ClassVar[bool] = True
 
     def __init__(
         self, inputs: int, channels: int, kernel: int, *, first: bool, condition: int, dropout: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import rearrange
@@ -103,6 +104,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool
 
 class Block(nn.Module):
     """Self-attention, then an MLP, each added to what it read (Radford et al. 2019, Section 2.3)."""
+
+    block: ClassVar[bool] = True
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()

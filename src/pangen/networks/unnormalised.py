@@ -7,7 +7,7 @@ Of vectors: perceptrons behind waves.
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ def scaled(layer: Layer, gain: float) -> Layer:
 
 class Block(nn.Module):
     """x + three convolutions of it, 1x1, grouped 3x3 and 1x1; the last starts at zero."""
+
+    block: ClassVar[bool] = True
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pangen.errors import PangenError
 from pangen.files import is_busy, read_object
-from pangen.folder import BEFORE, CARD, CHECKPOINT, CODEC, METRICS, RECIPE, WEIGHTS
+from pangen.folder import BEFORE, CARD, CHECKPOINT, CODEC, METRICS, PARTS, PARTS_BEFORE, RECIPE, WEIGHTS
 
 State = Literal["finished", "training", "interrupted", "killed", "failed", "damaged"]
 DEPTH = 4
@@ -93,7 +93,9 @@ def _at_rest(run: Path, total: int) -> dict[str, Any]:
     if card["state"] not in STATES:
         raise PangenError(f"{run / CARD} names no state: the run is damaged.")
     state = STATES[card["state"]]
-    if state != "finished" and not any((run / name).exists() for name in (CHECKPOINT, BEFORE)):
+    if state != "finished" and not any(
+        (run / name).exists() for name in (CHECKPOINT, BEFORE, PARTS, PARTS_BEFORE)
+    ):
         return {"state": state, "step": steps, "problem": "it has no checkpoint to go on from."}
     return {"state": state, "step": steps, "total": total if card["total_steps"] else 0}
 

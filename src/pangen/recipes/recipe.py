@@ -56,6 +56,12 @@ class Training:
     batch: int = 128
     accumulate: int = 1
     """Micro-batches a step; they are pieces of `batch`."""
+    recompute: bool = False
+    """Whether the inside of a network's blocks is computed once more for the gradient, and not kept: less memory, more
+    time."""
+    shard: bool = False
+    """Whether weights, gradients, moments and averages are spread over the processes, so that a model need not fit into
+    one of them while it trains."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)

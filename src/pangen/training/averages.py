@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pangen.errors import PangenError
 from pangen.files import make_folder, read_tensors, write_tensors
+from pangen.training.sharded import local, whole
 
 KEPT = (0.05, 0.10)
 """sigma_rel of the averages that snapshots are taken of."""
@@ -57,7 +58,8 @@ class Follower:
     """
 
     def __init__(self, average: nn.Module, model: nn.Module) -> None:
-        self.mine, self.theirs = [p.data for p in average.parameters()], list(model.parameters())
+        self.mine = [local(p.data) for p in average.parameters()]
+        self.theirs = list(model.parameters())
         pairs = zip(average.buffers(), model.buffers(), strict=True)
         self.buffers = [(mine, other) for mine, other in pairs if mine.numel()]
 
@@ -78,20 +80,22 @@ def start_powers(model: nn.Module) -> Powers:
 def follow(powers: Powers, model: nn.Module, t: int) -> None:
     """Take in the weights after step t = 1, 2, ..."""
     for sigma_rel, mine in powers.items():
-        _move(list(mine.values()), list(model.parameters()), beta(gamma_of(sigma_rel), t))
+        _move(list(map(local, mine.values())), list(model.parameters()), beta(gamma_of(sigma_rel), t))
 
 
 def _move(mine: list[Tensor], theirs: list[nn.Parameter], keep: float) -> None:
     if theirs:
-        torch._foreach_lerp_(mine, [p.data for p in theirs], 1 - keep)
+        torch._foreach_lerp_(mine, [local(p.data) for p in theirs], 1 - keep)
 
 
-def save_snapshot(run: Path, powers: Powers, model: nn.Module, step: int) -> None:
-    """Both averages after a step, and what of the model is not averaged."""
+def save_snapshot(run: Path | None, powers: Powers, model: nn.Module, step: int) -> None:
+    """Both averages after a step, and what of the model is not averaged; the processes without a run help."""
     averaged = dict(model.named_parameters())
     rest = {f"rest/{k}": v for k, v in model.state_dict().items() if k not in averaged}
     tensors = {f"{s}/{k}": v for s, mine in powers.items() for k, v in mine.items()}
-    write_tensors(make_folder(run / SNAPSHOTS) / f"{step}.safetensors", tensors | rest)
+    tensors = whole(tensors | rest)
+    if run is not None:
+        write_tensors(make_folder(run / SNAPSHOTS) / f"{step}.safetensors", tensors)
 
 
 @dataclass(frozen=True)

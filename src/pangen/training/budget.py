@@ -67,7 +67,9 @@ def _affordable(
     seconds = {}
     for examples in (16, 64):
         tick = time.perf_counter()
-        validation_score(state.judged, train, validation, Progress(state.step, settings.steps), examples)
+        validation_score(
+            state.whole(state.judged), train, validation, Progress(state.step, settings.steps), examples
+        )
         seconds[examples] = time.perf_counter() - tick
     each = max(seconds[64] - seconds[16], 0.0) / 48
     fixed = max(seconds[16] - 16 * each, 0.0)

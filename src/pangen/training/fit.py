@@ -41,8 +41,10 @@ from pangen.training.interrupt import stoppable
 from pangen.training.looks import Looks, drawn, looks_of, sample_alarms
 from pangen.training.loop import Best, State, start_state, train_step
 from pangen.training.monitor import alarms, gradient_norms, satisfied
+from pangen.training.recompute import recompute
 from pangen.training.record import Metrics, make_card
 from pangen.training.selection import Score, validation_score
+from pangen.training.sharded import check_sharded, whole
 from pangen.training.teacher import teach
 
 CHECKPOINT_SECONDS = 30.0
@@ -106,12 +108,16 @@ def fit_recipe(
             with _only_one(written):
                 return _fit_closed_form(recipe, data, codec, written, device, trouble)
         train = Batches(data.train, codec, recipe.training.batch, recipe.seed, device)
+        if recipe.training.shard:
+            check_sharded(model, resumed=resume)
+        if recipe.training.recompute:
+            recompute(model)
         check_footprint(model, train, recipe.training)
         useful = useful_threads(model, train[0])
         del model  # the training makes its own
         before = path if resume else None
         with _only_one(written), threads(useful):
-            return _Training(recipe, data, codec, train, written, before, trouble).run(report)
+            return _Training(recipe, data, codec, train, path, before, trouble).run(report)
 
 
 def _only_one(path: Path | None) -> AbstractContextManager[None]:
@@ -148,7 +154,8 @@ class _Training:
         trouble: Sequence[str],
     ) -> None:  # fmt: skip
         """That writes into `path`, if at all, and goes on from the run `before`, if there is one."""
-        self.codec, self.train, self.path, self.device = codec, train, path, torch.device(train.device)
+        self.codec, self.train, self.folder, self.device = codec, train, path, torch.device(train.device)
+        self.path = path if parallel.is_first() else None
         self.data, self.trouble = data, trouble
         self.validation = Batches(data.validation, codec, recipe.training.batch, recipe.seed, self.device)
         if recipe.training.budget and before is None:
@@ -160,10 +167,10 @@ class _Training:
         if before:
             self.warnings = resume_state(before, self.state)
             parallel.wait()  # before anybody writes there
-        if path:
-            write_recipe(path, recipe)  # with it alone a training can be resumed
-            write_json(path / CODEC, codec.to_json())
-        self.metrics = Metrics(path, self.state.step)
+        if self.path:
+            write_recipe(self.path, recipe)  # with it alone a training can be resumed
+            write_json(self.path / CODEC, codec.to_json())
+        self.metrics = Metrics(self.path, self.state.step)
         self.looks: Looks | None = None
         self.alarms = alarms(self.state.watched)
         self.checks, self.moments = map(self.spread, (self.settings.validations, self.settings.snapshots))
@@ -185,12 +192,11 @@ class _Training:
         except LostError as error:
             raise PangenError(f"{error} at step {self.state.step}; {RESUME}.") from None
         except RuntimeError as error:
-            if not is_lost(error):
+            if not is_lost(error) and not parallel.is_cut(error):
                 raise
             why = str(error).splitlines()[0].rstrip(".")
-            raise PangenError(
-                f"the device {self.device} was lost at step {self.state.step} ({why}); {RESUME}."
-            ) from None
+            what = f"the device {self.device}" if is_lost(error) else "another process"
+            raise PangenError(f"{what} was lost at step {self.state.step} ({why}); {RESUME}.") from None
 
     def to_the_end(self, report: Report) -> Run:
         state, settings, self.report = self.state, self.settings, report
@@ -212,8 +218,9 @@ class _Training:
             state.judged.load_state_dict(self.start().judged.state_dict())
         model = self.best_model()
         state.seconds = time.perf_counter() - self.began
+        present = state.whole(state.model)
         if failure is None and parallel.is_first():
-            self.look_for_trouble(model)
+            self.look_for_trouble(model, present)
         outcome = "failed" if failure else "complete" if self.ended else "interrupted"
         self.save(outcome)
         if failure is not None:
@@ -231,7 +238,7 @@ class _Training:
                 raise
             numbers = None
         except DivergedError as error:
-            where = first_not_finite(state.model, self.batch(), Progress(state.step, self.settings.steps))
+            where = self.first_not_finite()
             kept = "last good weights are kept" if state.best.weights else "weights of the start are kept"
             raise PangenError(
                 f"{error}{where and f', first {where}'}; the {kept}: lower training.lr or training.clip."
@@ -239,17 +246,25 @@ class _Training:
         if numbers is None:  # here, where what the step held is free again
             raise self.ran_out()
         state.seconds = time.perf_counter() - self.began
-        if self.path and state.step in self.moments:
+        if state.step in self.moments:
             save_snapshot(self.path, state.powers, state.model, state.step)
         if state.step in self.checks:
             numbers |= self.validate()
-        if time.perf_counter() - self.saved > max(CHECKPOINT_SECONDS, self.cost / CHECKPOINT_SHARE):
+        late = time.perf_counter() - self.saved > max(CHECKPOINT_SECONDS, self.cost / CHECKPOINT_SHARE)
+        if parallel.agreed(late) if state.build else late:
             self.save("running")
         self.metrics.write(state.step, self.settings.steps, state.seconds, numbers)
         return numbers
 
+    def first_not_finite(self) -> str:
+        """Where the present step breaks, in words."""
+        model, progress = self.state.whole(self.state.model), Progress(self.state.step, self.settings.steps)
+        return first_not_finite(model, self.batch(), progress)
+
     def ran_out(self) -> PangenError:
         """The error for memory that did not suffice, with the batch that does."""
+        if self.state.build:  # nothing can be tried without the other processes, which know nothing of it
+            return LostError(f"process {parallel.rank()} of {parallel.size()} ran out of memory")
         for optimizer in self.state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         fits = batch_that_fits(self.state.model, self.batch(), Progress(self.state.step, self.settings.steps))
@@ -268,14 +283,14 @@ class _Training:
     def validate(self) -> dict[str, float]:
         """Score the validation split, and keep the weights if none before were better."""
         state = self.state
+        judged = state.whole(state.judged)
         with parallel.sharing():
-            score = parallel.agreed(self.score(state.judged))
+            score = parallel.agreed(self.score(judged))
         state.measure = score.name
         least = min((value for _, value in state.scores if math.isfinite(value)), default=math.inf)
         state.scores.append((state.step, score.value))
         if math.isfinite(score.value) and score.value - score.resolution < least:
-            weights = {k: v.detach().clone() for k, v in state.judged.state_dict().items()}
-            state.best = Best(score.value, state.step, weights)
+            state.best = Best(score.value, state.step, state.kept(judged))
         watched = dict(score.facts)
         if isinstance(state.model, HasCritic):
             watched |= self.watch(score)
@@ -306,8 +321,8 @@ class _Training:
         """By how much the last validation was worse than the best."""
         return self.state.scores[-1][1] - self.state.best.score if self.state.best.weights else 0.0
 
-    def look_for_trouble(self, model: GenerativeModel) -> None:
-        """Look at likelihoods, codes, samples and the course of the scores, at the end."""
+    def look_for_trouble(self, model: GenerativeModel, present: GenerativeModel) -> None:
+        """Look at likelihoods, codes, samples and the course of the scores, at the end; `present` is not averaged."""
         state, examples = self.state, self.settings.validation_examples
         self.warnings += [
             *held_out_warnings(model, self.train, self.validation, examples=examples, rise=self.rise),
@@ -318,9 +333,7 @@ class _Training:
         if self.ended and model.selection != "samples":
             self.warnings += falling_warnings(state.scores, state.measure)
             if state.average is not None:
-                self.warnings += lag_warnings(
-                    state.scores, lambda: self.score(state.model).value, state.measure
-                )
+                self.warnings += lag_warnings(state.scores, lambda: self.score(present).value, state.measure)
         if self.warnings:
             step, total = self.state.step, self.settings.steps
             self.metrics.write(step, total, self.state.seconds, {"warnings": self.warnings})
@@ -338,7 +351,7 @@ class _Training:
         """The model with the best weights, thoroughly calibrated."""
         best = self.state.best
         model = build_model(self.recipe, self.codec.space).to(self.device).requires_grad_(False).eval()
-        model.load_state_dict(best.weights or self.state.judged.state_dict())
+        model.load_state_dict(whole(best.weights or self.state.judged.state_dict()))
         model.calibrate(generator(self.device, "calibrate"))
         if best.weights:
             best.weights = {k: v.clone() for k, v in model.state_dict().items()}
@@ -346,15 +359,19 @@ class _Training:
 
     def save(self, outcome: str) -> None:
         """Write weights, checkpoint and card, where the run has a folder."""
-        if self.path is None:
+        state = self.state
+        if self.folder is None or not (self.path or state.build):
             return
         began = time.perf_counter()
-        write_tensors(self.path / WEIGHTS, self.state.best.weights or self.state.judged.state_dict())
-        save_checkpoint(self.path, self.state)
+        weights = whole(state.best.weights or state.judged.state_dict())
+        if self.path:
+            write_tensors(self.path / WEIGHTS, weights)
+        save_checkpoint(self.folder, state)
         self.saved = time.perf_counter()
         self.cost = self.saved - began
-        self.state.saving += self.cost
-        write_json(self.path / CARD, self.card(outcome))
+        state.saving += self.cost
+        if self.path:
+            write_json(self.path / CARD, self.card(outcome))
 
     def card(self, outcome: str) -> dict[str, Any]:
         state = self.state

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from pangen import parallel
 from pangen.data.batches import Batches, pieces_of
 from pangen.errors import PangenError
 from pangen.memory import free_memory, gibibytes, is_exhausted
@@ -49,8 +50,10 @@ def fixed(model: GenerativeModel, settings: Training) -> int:
     state = _bytes(model.state_dict().values())
     weights = _bytes(p for player in model.players().values() for p in player)
     moments = 2 if settings.optimizer == "adamw" else 1
+    spread = parallel.size() if settings.shard else 1
     copies = 2 + bool(settings.ema) + 2 * bool(settings.snapshots)
-    return copies * state + (1 + moments) * weights
+    held = copies * state + (1 + moments) * weights
+    return held if spread == 1 else held // spread + state  # and for a validation whole ones
 
 
 class _Kept:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pangen import parallel
 from pangen.codecs import Codec
 from pangen.data.batches import Batches, Piece
 from pangen.errors import DivergedError
@@ -20,6 +22,8 @@ from pangen.space import Progress
 from pangen.training.averages import Follower, Powers, follow, start_powers
 from pangen.training.optimizers import make_optimizers, rate
 from pangen.training.pieces import Told, Turn, add_up, level
+from pangen.training.recompute import recompute
+from pangen.training.sharded import clip, is_spread, spread, whole
 from pangen.training.teacher import teach
 
 START = 512
@@ -57,6 +61,8 @@ class State:
     watched: list[dict[str, float]] = field(default_factory=list)
     """What each validation saw of players who learn from each other."""
     seed: int = 0
+    build: Callable[[], GenerativeModel] | None = None
+    """Makes another such model, where the processes hold parts of this one."""
 
     def __post_init__(self) -> None:
         self.players = self.model.players()
@@ -68,15 +74,38 @@ class State:
         self.follower = Follower(self.average or self.model, self.model)
 
     @classmethod
-    def start(cls, model: GenerativeModel, settings: Training, seed: int = 0) -> State:
+    def start(
+        cls,
+        model: GenerativeModel,
+        settings: Training,
+        seed: int = 0,
+        build: Callable[[], GenerativeModel] | None = None,
+    ) -> State:
         average = copy.deepcopy(model).eval().requires_grad_(False) if settings.ema else None
+        if build is not None and parallel.together():
+            for each in filter(None, (model, average)):
+                spread(each)
         powers = start_powers(model) if settings.snapshots else {}
-        return cls(model, make_optimizers(model.players(), settings), average, powers, seed=seed)
+        return cls(model, make_optimizers(model.players(), settings), average, powers, seed=seed, build=build)
 
     @property
     def judged(self) -> GenerativeModel:
         """The model that validation scores: the average if there is one."""
         return self.average or self.model
+
+    def whole(self, model: GenerativeModel) -> GenerativeModel:
+        """One of the two with all its weights: itself, or a copy where processes hold parts of it, which ask together."""
+        if self.build is None or not parallel.together():
+            return model
+        copied = self.build().train(model.training)
+        copied.load_state_dict(whole(model.state_dict()))
+        return copied
+
+    def kept(self, scored: GenerativeModel) -> dict[str, Tensor]:
+        """What this process holds of the judged model, and what is not spread of the whole one that was scored."""
+        now = scored.state_dict()
+        held = self.judged.state_dict().items()
+        return {k: (x if is_spread(x) else now[k]).detach().clone() for k, x in held}
 
 
 def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.device) -> State:
@@ -86,7 +115,14 @@ def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.devi
     with torch.no_grad():
         model.initialize(train.first(START))
         teach(model, codec, recipe.dtype)
-    return State.start(model, recipe.training, recipe.seed)
+    if recipe.training.recompute:
+        recompute(model)
+    build = partial(_another, recipe, codec, device) if recipe.training.shard else None
+    return State.start(model, recipe.training, recipe.seed, build)
+
+
+def _another(recipe: Recipe, codec: Codec, device: torch.device) -> GenerativeModel:
+    return build_model(recipe, codec.space).to(device)
 
 
 def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dict[str, float]:
@@ -118,7 +154,7 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
         add_up(weights, told)
         told.into(log, player, state.step)
         if settings.clip is not None:
-            norm = float(nn.utils.clip_grad_norm_(weights, settings.clip, foreach=True))
+            norm = clip(weights, settings.clip)
             if not math.isfinite(norm):
                 raise DivergedError(f"the gradient of the {player} became {norm} at step {state.step}")
         for group in state.optimizers[player].param_groups:

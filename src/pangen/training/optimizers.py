@@ -11,18 +11,22 @@ from torch import nn
 
 from pangen.recipes.recipe import Training
 from pangen.space import Progress
+from pangen.training.sharded import is_spread
 
 
 def make_optimizers(
     players: Mapping[str, list[nn.Parameter]], settings: Training
 ) -> dict[str, torch.optim.Optimizer]:
     """One optimizer for each player."""
-    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
 
     def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        if settings.optimizer == "sgd":
-            return torch.optim.SGD(parameters, momentum=settings.betas[0], **common)
-        return torch.optim.AdamW(parameters, betas=settings.betas, **common)
+        kinds = ([w for w in parameters if is_spread(w) == spread] for spread in (True, False))
+        groups = [{"params": alike} for alike in kinds if alike]  # a fused step takes only one kind
+        if settings.optimizer == "sgd":  # whose fused step knows no spread weights
+            fused = not any(map(is_spread, parameters))
+            return torch.optim.SGD(groups, momentum=settings.betas[0], fused=fused, **common)
+        return torch.optim.AdamW(groups, betas=settings.betas, fused=True, **common)
 
     return {name: make(parameters) for name, parameters in players.items()}
 

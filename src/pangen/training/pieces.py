@@ -12,6 +12,7 @@ from pangen import parallel
 from pangen.data.batches import Piece
 from pangen.errors import DivergedError
 from pangen.space import Loss
+from pangen.training.sharded import is_spread
 
 
 class Turn:
@@ -49,9 +50,13 @@ class Told:
 
 
 def add_up(weights: Sequence[nn.Parameter], told: Told) -> None:
-    """Gradients and losses of all processes; a weight that nobody's loss depends on stays without a gradient."""
+    """Gradients and losses of all processes; a weight that nobody's loss depends on stays without a gradient.
+
+    Of weights that are spread the gradients are added up on the way back already.
+    """
     if not parallel.together():
         return
+    weights = [w for w in weights if not is_spread(w)]
     seen = torch.tensor([float(w.grad is not None) for w in weights])
     values = torch.stack([value.float() for value in told.values.values()])
     gradients = []
