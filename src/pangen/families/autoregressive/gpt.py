@@ -67,11 +67,13 @@ class GPT(SequenceModel):
             )
         L, K = space.dims, space.levels
         self.before, self.scale = Before(space, width), 1.0
-        self.position: Tensor | None = None
+        self.position: Tensor | None
         if positions == "learned":
             self.position = nn.Parameter(0.02 * torch.randn(L, width))
         elif positions == "sinusoidal":
             self.position = nn.Buffer(sinusoids(L, width), persistent=False)
+        else:
+            self.position = None
             self.scale = math.sqrt(width)
         rotary = L if positions == "rotary" else 0
         self.transformer = CausalTransformer(width, depth, heads, dropout, rotary=rotary)

@@ -27,9 +27,6 @@ from pangen.samplers.ode import DormandPrince
 from pangen.samplers.probability_flow import carry
 from pangen.space import Batch, Progress, Space
 
-NOTED = 4
-"""Of so many steps one notes its errors: the running mean is over more, and a small step would feel each."""
-
 
 def stratified(n: int, device: torch.device) -> Tensor:
     """Times `(n,)`, uniform and evenly spread (Kingma et al. 2021)."""
@@ -92,7 +89,7 @@ class Denoising(GenerativeModel):
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         x0, e = self.couple(self.net.unit(batch.x), y)
         error = self.net(x0 + column(sigma, x0) * e, sigma, y) - x0
-        if self.training and progress.step % NOTED == 0:
+        if self.training and progress.step % 4 == 0:  # a small step would feel each
             self.error_by_level.update(error.detach(), sigma)
         return error
 
