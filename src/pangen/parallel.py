@@ -44,6 +44,11 @@ def rank() -> int:
     return int(os.environ["RANK"]) if _started() else 0
 
 
+def who() -> str:
+    """This process, as errors call it."""
+    return f"process {rank()} of {size()}"
+
+
 def is_first() -> bool:
     """Whether this process writes the files and speaks."""
     return rank() == 0
@@ -77,13 +82,14 @@ def join() -> None:
         # a store outlives its processes: keys of those that were lost would lead the new ones to closed doors
         store, *_ = next(dist.rendezvous("env://", rank(), size()))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        _store = dist.PrefixStore(f"pangen, attempt {attempt}", store)
-        dist.init_process_group(store=_store, rank=rank(), world_size=size())
+        store = dist.PrefixStore(f"pangen, attempt {attempt}", store)
+        dist.init_process_group(store=store, rank=rank(), world_size=size())
     except (RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         raise PangenError(
-            f"process {rank()} of {size()} could not meet the others ({why}): check the addresses given to torchrun."
+            f"{who()} could not meet the others ({why}): check the addresses given to torchrun."
         ) from None
+    _store = store
     atexit.register(dist.destroy_process_group)
     if torch.cuda.is_available():
         torch.cuda.set_device(local_device("cuda"))
@@ -101,7 +107,7 @@ def reached() -> Iterator[None]:
         yield
     except RuntimeError as error:
         why = str(error).splitlines()[0].rstrip(".")
-        raise LostError(f"process {rank()} of {size()} lost another one ({why})") from None
+        raise LostError(f"{who()} lost another one ({why})") from None
 
 
 def is_cut(error: BaseException) -> bool:

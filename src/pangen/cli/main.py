@@ -127,6 +127,6 @@ def _together(args: argparse.Namespace) -> int:
 
 def _tell(error: object) -> int:
     """A mistake, told in one sentence."""
-    who = f" (process {parallel.rank()} of {parallel.size()})" if parallel.rank() else ""
+    who = f" ({parallel.who()})" if parallel.rank() else ""
     print(f"pangen{who}: {' '.join(str(error).split())}", file=sys.stderr)
     return 2

@@ -264,7 +264,7 @@ class _Training:
     def ran_out(self) -> PangenError:
         """The error for memory that did not suffice, with the batch that does."""
         if self.state.build:  # nothing can be tried without the other processes, which know nothing of it
-            return LostError(f"process {parallel.rank()} of {parallel.size()} ran out of memory")
+            return LostError(f"{parallel.who()} ran out of memory")
         for optimizer in self.state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         fits = batch_that_fits(self.state.model, self.batch(), Progress(self.state.step, self.settings.steps))

@@ -71,7 +71,7 @@ class State:
             w.requires_grad for w in self.model.parameters()
         )
         """Whether every gradient is that of the only player."""
-        self.follower = Follower(self.average or self.model, self.model)
+        self.follower = None if self.average is None else Follower(self.average, self.model)
 
     @classmethod
     def start(
@@ -164,7 +164,7 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
         seed_global(model.device, "after", state.seed, state.step)
     model.after_step(progress)
     level(model)
-    if state.average is not None:
+    if state.follower is not None:
         state.follower.follow(settings.ema, state.step)
     state.step += 1
     follow(state.powers, model, state.step)

@@ -110,5 +110,5 @@ def _failing(told: Callable[[BaseException], PangenError]) -> Iterator[None]:
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         if parallel.is_cut(cause):
-            raise LostError(f"process {parallel.rank()} of {parallel.size()} lost another one") from None
+            raise LostError(f"{parallel.who()} lost another one") from None
         raise told(cause) from None
