@@ -28,7 +28,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 import pangen
 from pangen.evaluation.classification import scores, synthetic_accuracy
-from pangen.evaluation.fidelity import density_coverage, frechet_distance, precision_recall
+from pangen.evaluation.fidelity import Pairs, density_coverage, frechet_distance, precision_recall
 from pangen.evaluation.memorisation import Memory
 from pangen.evaluation.sharpness import sharpness
 from pangen.evaluation.two_sample import gaussian, mmd, polynomial, sliced_wasserstein, two_sample_hits
@@ -81,14 +81,14 @@ def of_ring(name: str) -> Callable[[Tensor], float]:
     real, _ = ring(N, 0)
     metrics: dict[str, Callable[[Tensor], Any]] = {
         "frechet": lambda x: frechet_distance(real, x),
-        "kernel_distance": lambda x: mmd(polynomial, real, x)[0],
-        "mmd": lambda x: mmd(gaussian(real), real, x)[0],
+        "kernel_distance": lambda x: mmd(polynomial(Pairs(real, x)))[0],
+        "mmd": lambda x: mmd(gaussian(real)(Pairs(real, x)))[0],
         "sliced_wasserstein": lambda x: sliced_wasserstein(real, x)[0],
         "two_sample": lambda x: two_sample_hits(real, x).double().mean(),
-        "precision": lambda x: precision_recall(real, x).of_samples.mean(),
-        "recall": lambda x: precision_recall(real, x).of_real.mean(),
-        "density": lambda x: density_coverage(real, x).of_samples.mean(),
-        "coverage": lambda x: density_coverage(real, x).of_real.mean(),
+        "precision": lambda x: precision_recall(Pairs(real, x)).of_samples.mean(),
+        "recall": lambda x: precision_recall(Pairs(real, x)).of_real.mean(),
+        "density": lambda x: density_coverage(Pairs(real, x)).of_samples.mean(),
+        "coverage": lambda x: density_coverage(Pairs(real, x)).of_real.mean(),
         "near_copies": lambda x: memory().copies(x)[0]["value"],
         "membership": lambda x: memory().membership(x)["value"],
     }

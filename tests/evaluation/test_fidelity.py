@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pangen.evaluation.fidelity import (
+    Pairs,
     class_weights,
     density_coverage,
     frechet_distance,
@@ -100,7 +101,7 @@ def test_neighbour_metrics_equal_brute_force() -> None:
     recalled = [any(d[i][j] <= s[j] for j in range(20)) for i in range(25)]
     dense = [sum(d[i][j] <= r[i] for i in range(25)) / k for j in range(20)]
     covered = [min(d[i]) <= r[i] for i in range(25)]
-    pr, dc = precision_recall(real, fake, k), density_coverage(real, fake, k)
+    pr, dc = precision_recall(Pairs(real, fake), k), density_coverage(Pairs(real, fake), k)
     assert pr.of_samples.tolist() == [float(v) for v in precise]
     assert pr.of_real.tolist() == [float(v) for v in recalled]
     assert dc.of_samples.tolist() == pytest.approx(dense)
@@ -111,8 +112,8 @@ def test_dropped_modes_lower_recall_and_junk_lowers_precision() -> None:
     """Precision and recall are not swapped: two modes, of which the samples keep one, or add a third."""
     real = torch.cat([normal(50, 2, "p"), 20 + normal(50, 2, "q")])
     kept, junk = normal(100, 2, "r"), torch.cat([real + 1e-3, 60 + normal(100, 2, "s")])
-    assert float(precision_recall(real, kept).of_samples.mean()) > 0.8
-    assert float(precision_recall(real, kept).of_real.mean()) < 0.55
-    assert float(density_coverage(real, kept).of_real.mean()) < 0.55
-    assert float(precision_recall(real, junk).of_samples.mean()) == pytest.approx(0.5)
-    assert float(precision_recall(real, junk).of_real.mean()) == 1
+    assert float(precision_recall(Pairs(real, kept)).of_samples.mean()) > 0.8
+    assert float(precision_recall(Pairs(real, kept)).of_real.mean()) < 0.55
+    assert float(density_coverage(Pairs(real, kept)).of_real.mean()) < 0.55
+    assert float(precision_recall(Pairs(real, junk)).of_samples.mean()) == pytest.approx(0.5)
+    assert float(precision_recall(Pairs(real, junk)).of_real.mean()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pangen.evaluation.fidelity import frechet_distance
+from pangen.evaluation.fidelity import Pairs, frechet_distance
 from pangen.evaluation.two_sample import (
     DIRECTIONS,
     frechet_extrapolated,
@@ -27,31 +27,31 @@ def test_kernels_are_those_of_scikit_learn() -> None:
 
     a, b = normal(20, 4, "a"), normal(30, 4, "b")
     expected = torch.from_numpy(polynomial_kernel(a.numpy(), b.numpy(), degree=3, gamma=1 / 4, coef0=1))
-    torch.testing.assert_close(polynomial(a, b), expected)
+    torch.testing.assert_close(polynomial(Pairs(a, b)).between, expected)
     s = torch.pdist(a).median()
     expected = torch.from_numpy(rbf_kernel(a.numpy(), b.numpy(), gamma=float(1 / (2 * s**2))))
-    torch.testing.assert_close(gaussian(a)(a, b), expected)
+    torch.testing.assert_close(gaussian(a)(Pairs(a, b)).between, expected)
 
 
 def test_the_kernel_distance_is_that_of_torchmetrics() -> None:
     image = pytest.importorskip("torchmetrics.image.kid")
     a, b = normal(40, 6, "c"), 0.3 + normal(40, 6, "d")
     expected = image.poly_mmd(a, b, degree=3, gamma=None, coef=1.0)
-    assert mmd(polynomial, a, b)[0] == pytest.approx(float(expected), rel=1e-10)
+    assert mmd(polynomial(Pairs(a, b)))[0] == pytest.approx(float(expected), rel=1e-10)
 
 
 def test_mmd_is_the_sum_over_pairs() -> None:
     a, b = normal(7, 2, "e"), normal(9, 2, "f")
-    K = gaussian(a)
-    within = [sum(float(K(x, x)[i, j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1)) for x, n in ((a, 7), (b, 9))]  # fmt: skip
-    assert mmd(K, a, b)[0] == pytest.approx(sum(within) - 2 * float(K(a, b).mean()))
+    K = gaussian(a)(Pairs(a, b))
+    within = [sum(float(k[i, j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1)) for k, n in ((K.of_real, 7), (K.of_fake, 9))]  # fmt: skip
+    assert mmd(K)[0] == pytest.approx(sum(within) - 2 * float(K.between.mean()))
 
 
 def test_mmd_is_unbiased_and_its_interval_covers_zero_under_the_null() -> None:
     values, hits = [], 0
     for i in range(60):
         a, b = normal(50, 3, "g", i), normal(50, 3, "h", i)
-        value, (low, high) = mmd(gaussian(a), a, b)
+        value, (low, high) = mmd(gaussian(a)(Pairs(a, b)))
         values.append(value)
         hits += low <= 0 <= high
     values = torch.tensor(values)

@@ -12,6 +12,7 @@ from torch import Tensor
 from pangen.errors import PangenError
 from pangen.evaluation.features import Features
 from pangen.evaluation.fidelity import (
+    Pairs,
     class_weights,
     density_coverage,
     frechet_distance,
@@ -48,7 +49,7 @@ class Closeness:
         self.features, self.shares, self.seed = features, shares, seed
         self.real, self.y = features.embed(reference.x), reference.y
         self.hash = hashlib.sha256(self.real.float().contiguous().numpy().tobytes()).hexdigest()[:16]
-        self._gaussian = gaussian(self.real)
+        self._gaussian, self._first = gaussian(self.real), Pairs(self.real, self.real)
 
     def measure(self, x: Any, y: Any) -> tuple[dict[str, Any], list[float]]:
         """All measures of raw samples and their conditions, and the resampled Fréchet distances `(RESAMPLES)`."""
@@ -59,16 +60,17 @@ class Closeness:
         frechet, replicates = self._frechet(fake, labels[1])
         given: dict[str, Any] = {"labels": labels, "shares": self.shares, "seed": self.seed}
         entries = {"frechet": frechet}
-        pr = precision_recall(self.real, fake, NEIGHBOURS["precision"])
-        dc = density_coverage(self.real, fake, NEIGHBOURS["density"])
+        pairs = Pairs(self.real, fake, self._first)
+        pr = precision_recall(pairs, NEIGHBOURS["precision"])
+        dc = density_coverage(pairs, NEIGHBOURS["density"])
         for name, values in (
             ("precision", pr.of_samples), ("recall", pr.of_real), ("density", dc.of_samples), ("coverage", dc.of_real),
         ):  # fmt: skip
             entries[name] = self._share(name, values, n, neighbours=NEIGHBOURS[name])
         measures: dict[str, Callable[[], tuple[float, list[float]]]] = {
             "frechet_extrapolated": lambda: frechet_extrapolated(self.real, fake, **given),
-            "kernel_distance": lambda: mmd(polynomial, self.real, fake, **given),
-            "mmd": lambda: mmd(self._gaussian, self.real, fake, **given),
+            "kernel_distance": lambda: mmd(polynomial(pairs), **given),
+            "mmd": lambda: mmd(self._gaussian(pairs), **given),
             "sliced_wasserstein": lambda: sliced_wasserstein(self.real, fake, seed=self.seed),
         }
         for name, of in measures.items():

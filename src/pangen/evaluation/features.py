@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,13 +121,10 @@ def _ngrams(train: tuple[str, ...], most: int) -> Features:
     index = {gram: i for i, (gram, _) in enumerate(counts.most_common(GRAMS))}
 
     def frequencies(texts: tuple[str, ...]) -> Tensor:
-        table = torch.zeros(len(texts), max(len(index), 1), dtype=torch.float64)
-        for row, text in enumerate(texts):
-            for gram in _grams(text):
-                if gram in index:
-                    table[row, index[gram]] += 1
-            table[row] /= max(len(text), 1)
-        return table.sqrt()  # variance-stabilising: rare grams count as well
+        width = max(len(index), 1)
+        known = [[index[gram] for gram in _grams(text) if gram in index] for text in texts]
+        shares = _counted(known, width) / torch.tensor([[max(len(text), 1)] for text in texts])
+        return shares.sqrt()  # variance-stabilising: rare grams count as well
 
     project, dims = _principal(frequencies(train), most)
     name = f"frequencies of {len(index)} character bigrams and trigrams, principal components, {dims}-d"
@@ -135,15 +133,23 @@ def _ngrams(train: tuple[str, ...], most: int) -> Features:
 
 def _trigrams(texts: Sequence[str]) -> Tensor:
     """Roots of the shares of all trigrams, each in the counter that its hash names: rare ones count too."""
-    table = torch.zeros(len(texts), TRIGRAMS)
-    for row, text in enumerate(texts):
-        codes = torch.tensor([ord(c) for c in f"\0\0{text}"], dtype=torch.long)
+    hashed = []
+    for text in texts:
+        codes = np.frombuffer(f"\0\0{text}".encode("utf-32-le", "surrogatepass"), dtype=np.int32).astype(
+            np.int64
+        )
         index = (codes[:-2] * 31 + codes[1:-1]) * 31 + codes[2:]
-        if len(index):
-            table[row] = torch.bincount(index * 2654435761 % 2**32 % TRIGRAMS, minlength=TRIGRAMS) / len(
-                index
-            )
-    return table.sqrt()
+        hashed.append(index * 2654435761 % 2**32 % TRIGRAMS)
+    lengths = torch.tensor([[max(len(text), 1)] for text in texts])
+    return (_counted(hashed, TRIGRAMS) / lengths).float().sqrt()
+
+
+def _counted(rows: Sequence[Any], width: int) -> Tensor:
+    """How often each number below `width` occurs in each of some sequences `(rows, width)` float64."""
+    lengths = torch.tensor([len(row) for row in rows])
+    columns = torch.from_numpy(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows]))
+    place = torch.arange(len(rows)).repeat_interleave(lengths) * width + columns
+    return torch.bincount(place, minlength=len(rows) * width).view(len(rows), width).double()
 
 
 def _grams(text: str) -> list[str]:

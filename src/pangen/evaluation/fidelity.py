@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple, overload
 
 import torch
@@ -98,31 +99,55 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def neighbour_radii(x: Tensor, k: int) -> Tensor:
-    """Distance `(N,)` of each row to its k-th nearest other row."""
-    return distances(x, x).kthvalue(min(k + 1, len(x)), dim=1).values  # the nearest row is itself
+class Pairs:
+    """Real examples `(N, d)` and samples `(M, d)`, with the distances among them, each found once.
+
+    `others`: pairs with the same real examples.
+    """
+
+    def __init__(self, real: Tensor, fake: Tensor, others: Pairs | None = None) -> None:
+        self.real, self.fake, self._others = real, fake, others
+
+    @cached_property
+    def of_real(self) -> Tensor:
+        """`(N, N)`."""
+        return distances(self.real, self.real) if self._others is None else self._others.of_real
+
+    @cached_property
+    def of_fake(self) -> Tensor:
+        """`(M, M)`."""
+        return distances(self.fake, self.fake)
+
+    @cached_property
+    def between(self) -> Tensor:
+        """`(N, M)`."""
+        return distances(self.real, self.fake)
 
 
-def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PerExample:
+def neighbour_radii(within: Tensor, k: int) -> Tensor:
+    """Distance `(N,)` of each example to its k-th nearest other, of those among all `(N, N)`."""
+    return within.kthvalue(min(k + 1, len(within)), dim=1).values  # the nearest is itself
+
+
+def precision_recall(pairs: Pairs, k: int = 3) -> PerExample:
     """Improved precision and recall (Kynkäänniemi et al. 2019, Eq. 1 to 3).
 
     Precision: the share of samples within the k-neighbour ball of some real example. Recall: the
     share of real examples within the k-neighbour ball of some sample.
     """
-    between = distances(fake, real)
-    precise = (between <= neighbour_radii(real, k)[None, :]).any(1)
-    recalled = (between <= neighbour_radii(fake, k)[:, None]).any(0)
+    precise = (pairs.between <= neighbour_radii(pairs.of_real, k)[:, None]).any(0)
+    recalled = (pairs.between <= neighbour_radii(pairs.of_fake, k)).any(1)
     return PerExample(precise.double(), recalled.double())
 
 
-def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> PerExample:
+def density_coverage(pairs: Pairs, k: int = 5) -> PerExample:
     """Density and coverage (Naeem et al. 2020, Eq. 3 and 4).
 
     Density: how many real k-neighbour balls hold a sample, over k. Coverage: the share of real
     examples whose k-neighbour ball holds a sample.
     """
-    inside = distances(fake, real) <= neighbour_radii(real, k)[None, :]
-    return PerExample(inside.double().sum(1) / k, inside.any(0).double())
+    inside = pairs.between <= neighbour_radii(pairs.of_real, k)[:, None]
+    return PerExample(inside.double().sum(0) / k, inside.any(1).double())
 
 
 def _resampled_moments(

@@ -31,7 +31,7 @@ MODELS = (
     "wavenet", "ddpm",
 )  # fmt: skip
 """Those that are taken unasked, on the sources they accept: one or two of a family."""
-SHORT = 8.0
+SHORT = 5.0
 """Seconds of training where nobody says how many, but for the model that comes nearest to a source's law."""
 LONG: dict[str, dict[str, float]] = {
     "moons": {"nsf": 30.0},
@@ -79,7 +79,7 @@ def gym(
         models: names, in a list or with commas; "all"; None: one or two of each family. Each source has those
             that accept it.
         budget: seconds of training for each model, source and seed, or
-        steps: optimizer steps. Neither: 8 seconds, and 30 or 100 for the model that comes nearest to a source's law.
+        steps: optimizer steps. Neither: 5 seconds, and 30 to 100 for the model that comes nearest to a source's law.
         seeds: trainings of each model, with seeds 0, 1, ...
         out: a folder that keeps the comparison of each source, and `gym.json`. A gym that was
             interrupted goes on there.

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pangen.evaluation.fidelity import distances
 from pangen.evaluation.intervals import LEVEL, mean_interval
 from pangen.rng import generator
 
@@ -20,7 +19,7 @@ EQUAL = 1e-30
 """Ratios below are of equals."""
 ROWS = 256
 FEW = 64
-"""Dimensions up to which distances are computed without matrix products."""
+"""Dimensions up to which distances are computed in float64."""
 CLOSEST, BESIDE = 6, 3
 """Samples that a report shows, and training examples beside each."""
 
@@ -37,18 +36,28 @@ class Nearest:
 
 def nearest(x: Tensor, train: Tensor) -> Nearest:
     """Of rows `(N, d)` among the rows of `train` `(M, d)`."""
-    # by matrix products a distance loses digits, the fewer the nearer the rows are to the origin
-    centre = train.mean(0)
-    x, train = x - centre, train - centre
-    mode = "donot_use_mm_for_euclid_dist" if x.shape[1] <= FEW else "use_mm_for_euclid_dist"
-    k = min(NEIGHBOURS, len(train))
-    found = [torch.cdist(part, train, compute_mode=mode).topk(k, largest=False) for part in x.split(ROWS)]
-    index = torch.cat([part.indices for part in found])
-    first = torch.linalg.vector_norm(x - train[index[:, 0]], dim=1)
-    others = torch.cat([part.values for part in found])[:, 1:].mean(1)
+    found, index = _neighbours(x, train, min(NEIGHBOURS, len(train)))
+    first, others = found[:, 0], found[:, 1:].mean(1)
     # a training example that occurs k times is at distance 0 from its copy k times
     ratio = torch.where(first > 0, first / others.clamp(min=1e-30), 0.0)
     return Nearest(ratio, index[:, :BESIDE])
+
+
+def _neighbours(x: Tensor, among: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The distances of rows `(N, d)` to the k nearest of others `(M, d)`, and which these are, both `(N, k)`; nearest first.
+
+    The first distance is exact. By matrix products the others lose digits, the fewer the nearer the rows are to the origin.
+    """
+    kind, centre = x.dtype, among.mean(0)
+    x, among = x - centre, among - centre
+    if x.shape[1] <= FEW:  # there many are so near that only more digits tell them apart
+        x, among = x.double(), among.double()
+    squares = among.square().sum(1)
+    found = [torch.addmm(squares, part, among.T, alpha=-2).topk(k, largest=False) for part in x.split(ROWS)]
+    index = torch.cat([part.indices for part in found])
+    rest = torch.cat([part.values for part in found])[:, 1:] + x.square().sum(1, keepdim=True)
+    first = torch.linalg.vector_norm(x - among[index[:, 0]], dim=1, keepdim=True)
+    return torch.cat([first, rest.clamp(min=0).sqrt()], 1).to(kind), index
 
 
 def copy_threshold(held_out: Tensor, alpha: float = ALPHA) -> float:
@@ -98,7 +107,7 @@ class Memory:
 
     def membership(self, x: Tensor) -> dict[str, Any]:
         """How well nearness to samples `(N, d)` tells training examples from unseen ones (Chen et al. 2020)."""
-        members, others = (-distances(part, x).amin(1) for part in (self._members, self.unseen))
+        members, others = (-_neighbours(part, x, 1)[0][:, 0] for part in (self._members, self.unseen))
         return {**auc(members, others), "by": "distance to the nearest sample"}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pangen.evaluation.fidelity import (
     RESAMPLES,
+    Pairs,
     class_weights,
     distances,
     frechet_distance,
@@ -19,7 +21,6 @@ from pangen.evaluation.fidelity import (
 from pangen.evaluation.intervals import centred_interval, normal_interval, resampling_weights
 from pangen.rng import generator
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
 Labels = tuple[Tensor | None, Tensor | None]
 """Classes of the real examples and of the samples, where they are known."""
 NOBODY: Labels = (None, None)
@@ -30,22 +31,37 @@ HALVINGS = 8
 BANDWIDTH_FROM = 500
 
 
-def polynomial(a: Tensor, b: Tensor) -> Tensor:
+class Kernels(NamedTuple):
+    """A kernel of all pairs of `N` real examples and `M` samples."""
+
+    of_real: Tensor
+    """`(N, N)`."""
+    of_fake: Tensor
+    """`(M, M)`."""
+    between: Tensor
+    """`(N, M)`."""
+
+
+Kernel = Callable[[Pairs], Kernels]
+
+
+def polynomial(pairs: Pairs) -> Kernels:
     """(a·b / d + 1)^3, the kernel of the kernel distance (Bińkowski et al. 2018)."""
-    return (a @ b.T / a.shape[1] + 1) ** 3
+    real, fake = pairs.real, pairs.fake
+    return Kernels(*((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((real, real), (fake, fake), (real, fake))))
 
 
 def gaussian(real: Tensor) -> Kernel:
     """exp(-|a - b|^2 / 2 s^2), s the median distance between real examples (Gretton et al. 2012)."""
     some = real[:BANDWIDTH_FROM]
     s = torch.pdist(some).median().clamp(min=1e-12)
-    return lambda a, b: torch.exp(-(distances(a, b) ** 2) / (2 * s**2))
+    return lambda pairs: Kernels(
+        *(torch.exp(-(d**2) / (2 * s**2)) for d in (pairs.of_real, pairs.of_fake, pairs.between))
+    )
 
 
 def mmd(
-    kernel: Kernel,
-    real: Tensor,
-    fake: Tensor,
+    K: Kernels,
     labels: Labels = NOBODY,
     shares: Tensor | None = None,
     *,
@@ -56,23 +72,23 @@ def mmd(
     Below 0 as often as above between draws of one law. With `shares` `(classes,)`, sets whose
     classes are known are weighted to them.
     """
-    K = kernel(real, real), kernel(fake, fake), kernel(real, fake)
-    one = [torch.full((1, len(x)), 1 / len(x), dtype=torch.float64) for x in (real, fake)]
-    many = [resampling_weights(len(x), RESAMPLES, name, seed) for x, name in ((real, "real"), (fake, "fake"))]
+    counts = K.between.shape
+    one = [torch.full((1, n), 1 / n, dtype=torch.float64) for n in counts]
+    many = [resampling_weights(n, RESAMPLES, name, seed) for n, name in zip(counts, ("real", "fake"), strict=True)]  # fmt: skip
     value, replicates = (
-        _mmd(*K, *(class_weights(y, shares, w) for y, w in zip(labels, drawn, strict=True)))
+        _mmd(K, *(class_weights(y, shares, w) for y, w in zip(labels, drawn, strict=True)))
         for drawn in (one, many)
     )
     return float(value), centred_interval(float(value), replicates, least=-math.inf)
 
 
-def _mmd(K_real: Tensor, K_fake: Tensor, K_both: Tensor, v: Tensor, w: Tensor) -> Tensor:
+def _mmd(K: Kernels, v: Tensor, w: Tensor) -> Tensor:
     """For weights `(B, N)` and `(B, M)`; an example never meets itself, also when it was drawn twice."""
 
-    def within(K: Tensor, u: Tensor) -> Tensor:
-        return ((u @ K * u).sum(1) - u**2 @ K.diagonal()) / (1 - (u**2).sum(1))
+    def within(k: Tensor, u: Tensor) -> Tensor:
+        return ((u @ k * u).sum(1) - u**2 @ k.diagonal()) / (1 - (u**2).sum(1))
 
-    return within(K_real, v) + within(K_fake, w) - 2 * (v @ K_both * w).sum(1)
+    return within(K.of_real, v) + within(K.of_fake, w) - 2 * (v @ K.between * w).sum(1)
 
 
 def sliced_wasserstein(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[float, list[float]]:
@@ -84,24 +100,27 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, *, seed: int = 0) -> tuple[fl
         real.shape[1], DIRECTIONS, generator=generator("cpu", "directions", seed), dtype=torch.float64
     )
     u = directions / directions.norm(dim=0)
-    a, b = real @ u, fake @ u
-    value = _sliced(a.sort(0).values, b.sort(0).values)
-    replicates = [_sliced(_redrawn(a, "real", seed, i), _redrawn(b, "fake", seed, i)) for i in range(FEWER)]
+    a, b = ((x @ u).T.contiguous().sort() for x in (real, fake))
+    value = _sliced(a.values, b.values)
+    replicates = [_sliced(_redrawn(*a, "real", seed, i), _redrawn(*b, "fake", seed, i)) for i in range(FEWER)]
     return float(value), normal_interval(float(value), torch.stack(replicates))
 
 
 def _sliced(a: Tensor, b: Tensor) -> Tensor:
-    """Of sorted projections `(N, directions)` and `(M, directions)`: the gap between their quantile functions."""
-    n, m = len(a), len(b)
+    """Of sorted projections `(directions, N)` and `(directions, M)`: the gap between their quantile functions."""
+    n, m = a.shape[1], b.shape[1]
     ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # in units of 1 / nm
     widths = torch.diff(ends, prepend=ends.new_zeros(1)).double() / (n * m)
-    gaps = a[(ends - 1) // m] - b[(ends - 1) // n]
-    return (widths @ gaps**2).mean().sqrt()
+    gaps = a[:, (ends - 1) // m] - b[:, (ends - 1) // n]
+    return (gaps**2 @ widths).mean().sqrt()
 
 
-def _redrawn(x: Tensor, *keys: int | str) -> Tensor:
-    drawn = torch.randint(len(x), (len(x),), generator=generator("cpu", "sliced", *keys))
-    return x[drawn].sort(0).values
+def _redrawn(x: Tensor, order: Tensor, *keys: int | str) -> Tensor:
+    """Examples drawn again from themselves, sorted as they were: x `(directions, N)` and whose each is `(directions, N)`."""
+    n = x.shape[1]
+    drawn = torch.randint(n, (n,), generator=generator("cpu", "sliced", *keys))
+    times = torch.bincount(drawn, minlength=n)
+    return x.flatten().repeat_interleave(times[order].flatten()).view_as(x)
 
 
 def frechet_extrapolated(

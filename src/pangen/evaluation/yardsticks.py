@@ -87,7 +87,8 @@ def _noise(data: Data, x: Any) -> Any:
     if not isinstance(x, Tensor):
         if data.modality == "sound":
             return _rewritten(x, lambda n, pool: torch.randn(n, generator=g) * pool.std())
-        return _rewritten(x, lambda n, pool: _any_of(pool.unique(), n, g))
+        letters = torch.tensor(sorted({ord(c) for text in x for c in text} or {ord(" ")}))
+        return _rewritten(x, lambda n, _: _any_of(letters, n, g))
     if data.levels:
         return torch.randint(data.levels, x.shape, generator=g).to(x.dtype)
     train = data.train.in_memory().x
