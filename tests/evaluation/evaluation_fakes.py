@@ -22,8 +22,9 @@ class NormalTruth:
     entropy = math.log(2 * math.pi * math.e)
     modes = 1
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        return -(x.double() ** 2).sum(1) / 2 - math.log(2 * math.pi)
+    def log_prob(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        each = -(x.double() ** 2) / 2 - math.log(2 * math.pi) / 2
+        return (each if seen is None else each[:, seen]).sum(1)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randn(n, 2, generator=generator)

@@ -140,6 +140,22 @@ def test_copies_are_caught_as_long_as_a_law_has_more_examples_than_are_known_by_
     assert "copies of the training set are no cheat here" in caught({"baselines": rows})
 
 
+def test_copies_of_a_series_are_caught_though_it_moves_on():
+    """What came later is no measure of nearness, but of equality it is."""
+    rows = Judge(few("ar2", (300, 100, 100)), samples=100).yardsticks()
+    assert [row["near_copies"]["value"] for row in rows[:2]] == [0, 1]
+    assert "none" in rows[1]["membership"]
+    assert "5 of 5 cheats" in caught({"baselines": rows})
+
+
+@pytest.mark.parametrize(("name", "cheats"), [("gaussians25", 4), ("gaussians8", 5)])
+def test_independent_values_are_no_cheat_where_the_law_is_their_product(name, cheats):
+    """A grid of modes is a product, a ring of them is not."""
+    rows = Judge(few(name, (2000, 500, 500)), samples=500).yardsticks()
+    assert [row["model"] for row in rows if "no_cheat" in row] == ["independent values"] * (5 - cheats)
+    assert f"{cheats} of {cheats} cheats" in caught({"baselines": rows})
+
+
 @pytest.mark.parametrize("name", ["gaussians25", "templates", "brackets", "tones", "survey"])
 def test_the_law_itself_scores_nothing_within_its_interval(name):
     row = Judge(few(name), samples=60).yardsticks()[-1]

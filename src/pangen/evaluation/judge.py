@@ -23,7 +23,7 @@ from pangen.evaluation.closeness import Closeness, share
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.evidence import evidence
 from pangen.evaluation.features import choose_features, coordinates, features_of, flatten
-from pangen.evaluation.known_truth import LAW_ROW, against_law
+from pangen.evaluation.known_truth import LAW_ROW, against_law, is_product
 from pangen.evaluation.latent import latent_of
 from pangen.evaluation.likelihood import Examples, examples_compared, likelihood_of_the_law, likelihoods
 from pangen.evaluation.memorisation import Memory, auc
@@ -36,6 +36,7 @@ from pangen.run import Run, as_run
 
 MEMBERS = 200
 """Training examples whose likelihood is set against that of unseen ones, at most."""
+MOVED_ON = "a series moves on: what is held out is no measure of nearness to what came before"
 SPLITS = ("train", "validation", "test")
 
 
@@ -209,7 +210,9 @@ class Judge:
         found = cheats(self.data, self.held_out, copies, self.features, self.samples)
         rows = [(REAL_ROW, self.held_out), *zip(CHEATS, found, strict=True)]
         measured = [{"model": name, **without_draws(self.measure(*examples))} for name, examples in rows]
-        return [*mark_caught(measured), *self._law()]
+        law, real = self.data.truth, self.reference.x
+        product = law is not None and isinstance(real, Tensor) and is_product(law, real)
+        return [*mark_caught(measured, product=product), *self._law()]
 
     def _law(self) -> list[dict[str, Any]]:
         """The row of the law behind the data, where that is known."""
@@ -242,27 +245,26 @@ class Judge:
 
     def _memorised(self, x: Any, picture: Path | None) -> dict[str, Any]:
         """The fields `near_copies`, with the samples that are nearest to training examples, and `membership`."""
-        if isinstance(self._memory, str):
-            reason = {"none": self._memory}
-            return {"near_copies": reason, "membership": reason}
         plain = flatten(self.data, x)
         facts = {"features": coordinates(self.data), "samples": len(plain)}
         copies, found = self._memory.copies(plain)
         shown = evidence(self.data, x, self._trained_on(), found, picture)
         return {
             "near_copies": {**copies, "held_out": self._usual, **facts, "closest": shown},
-            "membership": {**self._memory.membership(plain), **facts},
+            "membership": {"none": MOVED_ON} if self._moves else {**self._memory.membership(plain), **facts},
         }
 
-    def _remember(self) -> Memory | str:
-        """The measure of near-copies, or why there is none."""
-        if self.data.modality == "series":
-            return "a series moves on: what is held out is no measure of nearness to what came before"
-        memory = Memory(
-            flatten(self.data, self._trained_on()), flatten(self.data, self.reference.x), seed=self.seed
-        )
+    def _remember(self) -> Memory:
+        """The measure of near-copies; sets what unseen real data scores."""
+        sets = (flatten(self.data, x) for x in (self._trained_on(), self.reference.x))
+        memory = Memory(*sets, seed=self.seed, near=not self._moves)
         self._usual = memory.copies(flatten(self.data, self.held_out.x))[0]["value"]
         return memory
+
+    @property
+    def _moves(self) -> bool:
+        """Whether unseen examples are later ones than those of training."""
+        return self.data.modality == "series"
 
     def _members_by_likelihood(self, run: Run, unseen: list[float]) -> dict[str, Any]:
         """How well the likelihood tells training examples from unseen ones."""

@@ -42,6 +42,14 @@ def against_law(law: Truth, real: Any, x: Any, features: Features, *, seed: int 
     }
 
 
+def is_product(law: Truth, x: Tensor, few: int = 10) -> bool:
+    """Whether the values of an example are independent: log p(x) is the sum of theirs, on the first of raw examples `(N, ...)`."""
+    x = x[:few]
+    alone = torch.eye(x[0].numel(), dtype=torch.bool).view(-1, *x.shape[1:])
+    parts = torch.stack([law.log_prob(x, one) for one in alone]).sum(0)
+    return bool(torch.allclose(law.log_prob(x), parts, rtol=0, atol=1e-9))
+
+
 def _apart(real: Tensor, fake: Tensor, seed: int) -> dict[str, Any]:
     n, m = len(real), len(fake)
     between = distances(*[torch.cat([real, fake])] * 2)

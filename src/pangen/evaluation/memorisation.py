@@ -82,14 +82,16 @@ class Memory:
         train: training examples as coordinates `(M, d)`.
         unseen: real examples `(n, d)` that no training saw; thresholds come from them.
         seed: of resampling.
+        near: whether nearness counts, or equality alone, as where the unseen follow another law by now.
     """
 
-    def __init__(self, train: Tensor, unseen: Tensor, *, seed: int = 0) -> None:
+    def __init__(self, train: Tensor, unseen: Tensor, *, seed: int = 0, near: bool = True) -> None:
         self.train, self.unseen, self.seed = train, unseen, seed
         ratios = nearest(unseen, train).ratio
         # where unseen examples repeat training examples, so do more than `ALPHA` of honest samples: then only equals count
-        self.threshold = max(copy_threshold(ratios), EQUAL)
-        self.rate = max(false_positive_rate(len(unseen)), float((ratios < EQUAL).double().mean()))
+        self.threshold = max(copy_threshold(ratios), EQUAL) if near else EQUAL
+        equal = float((ratios < EQUAL).double().mean())
+        self.rate = max(false_positive_rate(len(unseen)), equal) if near else equal
         order = torch.randperm(len(train), generator=generator("cpu", "members", seed))
         self._members = train[order[: len(unseen)]]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pangen.evaluation.intervals import seeds_interval
+from pangen.evaluation.yardsticks import INDEPENDENT
 
 MEASURES: dict[str, tuple[str, ...]] = {
     "nats": ("likelihood", "nats"),
@@ -59,17 +60,20 @@ def number(row: dict[str, Any], measure: str) -> float | None:
     return entry_of(row, measure).get(MEASURES[measure][-1])
 
 
-def mark_caught(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def mark_caught(rows: list[dict[str, Any]], *, product: bool = False) -> list[dict[str, Any]]:
     """The yardsticks, each cheat with `caught_by`: the measures by which it is worse than the first row, real data.
 
     Worse is beyond the 95 % intervals of both. The second row, copies, is `no_cheat` where all real data repeats the training
-    split: a law of so few examples is known by heart.
+    split: a law of so few examples is known by heart. So are `INDEPENDENT` values where the law is a `product` of its values'.
     """
     real, copies, *others = rows
     for row in (copies, *others):
         row["caught_by"] = [measure for measure in SIGNS if _worse(row, real, measure)]
     if number(real, "near_copies") == 1:
         copies["no_cheat"] = "unseen real data repeats the training set as well"
+    for row in others:
+        if product and row["model"] == INDEPENDENT:
+            row["no_cheat"] = "so are those of the law"
     return rows
 
 

@@ -16,8 +16,9 @@ from pangen.evaluation.likelihood import Examples
 from pangen.rng import generator
 
 REAL_ROW = "held-out real data"
+INDEPENDENT = "independent values"
 CHEATS = (
-    "copies of the training set", "real, one half missing", "one good example repeated", "independent values", "noise",
+    "copies of the training set", "real, one half missing", "one good example repeated", INDEPENDENT, "noise",
 )  # fmt: skip
 NEIGHBOURS = 5
 
