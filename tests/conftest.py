@@ -39,7 +39,7 @@ def quick_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features from a classifier of a few steps, for tests in which their quality is no matter."""
     from pangen.evaluation import features
 
-    monkeypatch.setattr(features, "_classifier", partial(features._classifier, steps=5))
+    monkeypatch.setattr(features, "_taught", partial(features._taught, steps=5))
 
 
 @pytest.fixture(scope="session")

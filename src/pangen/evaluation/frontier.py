@@ -16,6 +16,7 @@ from pangen.capabilities import HasDenoiser
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.comparison import machine
 from pangen.evaluation.cost import sample_timed
+from pangen.evaluation.features import Lent
 from pangen.evaluation.judge import Judge, data_of
 from pangen.evaluation.stage import Report, Stage
 from pangen.files import make_folder, write_json, write_text
@@ -48,7 +49,7 @@ def frontier(
     out: str | Path | None = None,
     guidance: float = 1.0,
     samples: int | None = None,
-    features: Run | str | Path | None = None,
+    features: Lent | None = None,
     seed: int = 0,
     report: Report | None = None,
 ) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def frontier(
         guidance: weight of the class, of runs that were trained with labels; other than 1 it costs two passes for each
             evaluation of a sampler, and both count.
         samples: how many are drawn for each point; None: as many as `evaluate` draws.
-        features: a run of a `vit` or `cnn`, or its folder, in whose features samples are set against real data.
+        features: what lends the features in which samples are set against real data, as in `evaluate`.
         seed: decides samples and resampling.
         report: called with a `Stage` before and after every point.
 

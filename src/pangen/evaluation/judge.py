@@ -22,7 +22,7 @@ from pangen.evaluation.classification import CLASSIFIER, synthetic_accuracy
 from pangen.evaluation.closeness import Closeness, share
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.evidence import evidence
-from pangen.evaluation.features import choose_features, coordinates, features_of, flatten
+from pangen.evaluation.features import Lent, choose_features, coordinates, features_of, flatten
 from pangen.evaluation.known_truth import LAW_ROW, against_law, is_product
 from pangen.evaluation.latent import latent_of
 from pangen.evaluation.likelihood import Examples, examples_compared, likelihood_of_the_law, likelihoods
@@ -48,7 +48,7 @@ def evaluate(
     seed: int = 0,
     samples: int | None = None,
     examples: int | None = None,
-    features: Run | str | Path | None = None,
+    features: Lent | None = None,
 ) -> dict[str, Any]:
     """How good a run is on held-out data, as one JSON-able object.
 
@@ -61,8 +61,9 @@ def evaluate(
             1000 (or the number of training examples) for the classifier trained on them.
         examples: held-out examples whose likelihood is computed; None: as many as `compare`
             takes, all of a small split and at least 300 of a large one.
-        features: a run of a `vit` or `cnn`, or its folder, in whose features samples are set against real
-            data; None: a small classifier trained on the spot, or what fits the data.
+        features: what lends features in which samples are set against real data: a run of a `vit` or `cnn`, or its
+            folder; of images also "imagenet", a network's .pt or .pt2 file, or a function of `(N, 3, H, W)`, levels from 0 to
+            1, that gives `(N, d)`. None: a small network taught on the spot, or what fits the data.
 
     Raises:
         PangenError: when the data has changed since, or is of another kind than the run's.
@@ -84,7 +85,7 @@ class Judge:
         samples: how many samples are drawn of each model.
         examples: how many real examples likelihoods are computed on; None: all of a small split, and
             at least 300 of a large one.
-        features: a run, or its folder, whose features stand for an example; None: those of the data.
+        features: what lends the features that stand for an example, as in `evaluate`; None: those of the data.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Judge:
         seed: int = 0,
         samples: int | None = None,
         examples: int | None = None,
-        features: Run | str | Path | None = None,
+        features: Lent | None = None,
     ) -> None:
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
@@ -117,9 +118,7 @@ class Judge:
         if features is None:
             self.features = choose_features(named, fewest)
         else:
-            of = as_run(features)
-            check_kind(of, data)
-            self.features = features_of(of, data, fewest)
+            self.features = features_of(features, data, fewest, check_kind)
         self._closeness = Closeness(self.features, self.reference, _shares(data), seed=seed)
         self._memory = self._remember()
 
