@@ -23,11 +23,11 @@ from pangen.files import read_json, read_tensors
 MODELS = {
     "vae": {"model.network": "mlp", "training.ema": 0.9},
     "vqvae": {"model.codes": 8},
-    "gan": {},
+    "gan": {"model.precision": "float16"},
     "glow": {},
     "edm": {"model.width": 16, "model.network": "dit", "model.depth": 1},
 }
-"""One player and two, an average, codebooks, a data-dependent start, noise levels."""
+"""One player and two, an average, codebooks, a data-dependent start, noise levels, a scale for each player."""
 FIELDS = {"training.batch": 24, "training.validations": 2, "training.validation_examples": 50}
 STEPS = 4
 WORKER = """

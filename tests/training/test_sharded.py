@@ -18,11 +18,11 @@ from pangen.files import read_json, read_tensors
 from pangen.folder import PARTS, PARTS_BEFORE
 
 MODELS = {
-    "gpt": {"model.width": 32, "training.snapshots": 1},
+    "gpt": {"model.width": 32, "model.precision": "float16", "training.snapshots": 1},
     "vae": {"training.ema": 0.9, "training.accumulate": 4},
     "edm": {"model.width": 16, "model.network": "dit", "model.depth": 2, "training.recompute": True},
 }
-"""Averages and snapshots; several pieces for each process; blocks that are computed again."""
+"""Averages, snapshots and a scale; several pieces for each process; blocks that are computed again."""
 FIELDS = {
     "training.batch": 24,
     "training.validations": 2,

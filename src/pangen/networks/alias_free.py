@@ -138,7 +138,7 @@ class FourierInput(nn.Module):
         self.points = nn.Buffer(torch.stack(points, 2).to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, w: Tensor, shift: tuple[float, float]) -> Tensor:
-        with rounded(w, False):  # angles are large
+        with rounded(w, None):  # angles are large
             t = self.transform(w)
             c, s = (t[:, :2] / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
             turn = torch.stack([torch.stack([c, -s], 1), torch.stack([s, c], 1)], 1)

@@ -80,10 +80,10 @@ class Upward(nn.Module):
         depth: int,
         *,
         dropout: float = 0.0,
-        bfloat16: bool = False,
+        rough: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.space, self.rough = space, bfloat16
+        self.space, self.rough = space, rough
         fine, told = levels[-1], levels[0].width
         self.condition = Condition(space, told)
         self.stem = (
@@ -103,7 +103,7 @@ class Upward(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
         x = 2 * x - 1 if self.space.kind == "binary" else x
         condition, features = self.condition(y, len(x)), []
-        with rounded(x, self.rough and self.training):
+        with rounded(x, self.rough if self.training else None):
             h = _nhwc(self.stem(x if isinstance(self.stem, nn.Conv2d) else x.flatten(1)))
             for down, stage in zip(self.down, self.stages, strict=True):
                 h = down(h, condition)
@@ -136,10 +136,10 @@ class Downward(nn.Module):
         depth: int,
         *,
         dropout: float = 0.0,
-        bfloat16: bool = False,
+        rough: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.space, self.outputs, self.rough = space, outputs, bfloat16
+        self.space, self.outputs, self.rough = space, outputs, rough
         each = [level for level in levels for _ in range(level.groups)]
         top, fine = each[0], each[-1]
         self.condition = Condition(space, top.width)
@@ -160,23 +160,23 @@ class Downward(nn.Module):
     def prior(self, i: int, h: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """The features at group i, and of its prior twice as many numbers `(B, 2 size)` as its code has."""
         group = self.groups[i]
-        with rounded(h, self.rough and self.training):
+        with rounded(h, self.rough if self.training else None):
             h = group.blocks(group.enter(h, self.condition(y, len(h))) if group.enter else h)
             return h, self._full(group.prior(silu(h)))
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> Tensor:
         """The same of its posterior, from the features on the way down and those on the way up."""
-        with rounded(h, self.rough and self.training):
+        with rounded(h, self.rough if self.training else None):
             return self._full(self.groups[i].change(silu(h + d)))
 
     def add(self, i: int, h: Tensor, z: Tensor) -> Tensor:
         """The features with the code of group i."""
-        with rounded(h, self.rough and self.training):
+        with rounded(h, self.rough if self.training else None):
             return h + self.groups[i].add(z)
 
     def finish(self, h: Tensor) -> Tensor:
         """From the features below all groups: `(B, outputs, *shape)`."""
-        with rounded(h, self.rough and self.training):
+        with rounded(h, self.rough if self.training else None):
             raw = self.head(silu(self.last(h)))
         if isinstance(self.head, nn.Conv2d):
             raw = pixel_shuffle(raw, 2)[:, :, : self.space.shape[1], : self.space.shape[2]]

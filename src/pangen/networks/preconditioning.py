@@ -72,7 +72,7 @@ class Preconditioned(nn.Module):
         """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, all in data units of 1."""
         level = column(sigma, x)
         c_skip, c_out = self.coefficients(level)
-        with rounded(x, self.training and self.net.rounds(x.device)):
+        with rounded(x, self.net.rounding(x.device) if self.training else None):
             out = self.net(x / (1 + level**2).sqrt(), sigma.log() / 4, y).to(x.dtype)
         return c_skip * x + c_out * out
 

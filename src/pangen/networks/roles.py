@@ -21,7 +21,7 @@ from pangen.networks.dit import DiT
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import MLP, ConditionedMLP, ResidualMLP
 from pangen.networks.patches import Patches, even_patch, patch_for
-from pangen.networks.rounding import Rounding, multiplies_bfloat16
+from pangen.networks.rounding import Rounding, factors, multiplies_bfloat16
 from pangen.space import Space
 
 SMALL = 16
@@ -197,7 +197,7 @@ class Denoiser(nn.Module):
     def __init__(self, space: Space, architecture: Architecture) -> None:
         super().__init__()
         width, depth = architecture.width, architecture.depth
-        self.precision = architecture.precision
+        self.auto, self.rough = architecture.precision == "auto", factors(architecture.precision)
         self.condition = Condition(space, width)
         self.level = nn.Sequential(Fourier(32), Linear(32, width), nn.SiLU(), Linear(width, width))
         self.patches = cut = architecture.patches(space.shape)
@@ -209,11 +209,10 @@ class Denoiser(nn.Module):
         else:
             self.net = UNet(cut.grid, cut.size, cut.size, max(width // 16, 1), depth or 1, condition=width)
 
-    def rounds(self, device: torch.device) -> bool:
-        """Whether factors of products are rounded in training."""
-        if self.precision == "auto":
-            return isinstance(self.net, UNet) and multiplies_bfloat16(device)
-        return self.precision == "bfloat16"
+    def rounding(self, device: torch.device) -> torch.dtype | None:
+        """What factors of products are rounded to in training."""
+        gains = self.auto and isinstance(self.net, UNet) and multiplies_bfloat16(device)
+        return torch.bfloat16 if gains else self.rough
 
     def forward(self, x: Tensor, level: Tensor, y: Tensor | None = None) -> Tensor:
         condition = nn.functional.silu(self.level(level) + self.condition(y, len(x)))

@@ -95,8 +95,8 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
-    """What queries `(B, heads, T, head)` read; never in bfloat16 on a processor, where its gradient is slow."""
-    if q.is_cpu and q.dtype == torch.bfloat16:
+    """What queries `(B, heads, T, head)` read; never of half precision on a processor, where its gradient is slow."""
+    if q.is_cpu and q.dtype.itemsize == 2:
         with torch.autocast("cpu", enabled=False):
             return attend(q.float(), k.float(), v.float(), mask, causal=causal)
     return scaled_dot_product_attention(q, k, v, mask, is_causal=causal)

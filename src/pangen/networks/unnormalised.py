@@ -87,7 +87,7 @@ class Resampled(nn.Module):
 
 
 def resized(x: Tensor, side: Side) -> Tensor:
-    """Bilinear, never in bfloat16; for factors of 2 the filter [1, 3, 3, 1] (Karras et al. 2020b)."""
+    """Bilinear, never in half precision; for factors of 2 the filter [1, 3, 3, 1] (Karras et al. 2020b)."""
     if side == tuple(x.shape[2:]):
         return x
     shrinks = side[0] * side[1] < x.shape[2] * x.shape[3]

@@ -21,7 +21,7 @@ Layers = list[Tensor]
 
 
 def product(a: Tensor, b: Tensor, rounded: torch.dtype | None) -> Tensor:
-    """a @ b, `(B, n)` by `(n, m)`, its factors rounded if so asked: several times faster where bfloat16 is native.
+    """a @ b, `(B, n)` by `(n, m)`, its factors rounded if so asked: several times faster where such products are native.
 
     Bits are exact in it, and what it changes in a field is far below the noise of drawing from it.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from pangen.run import load_weights
 from pangen.settings import Natural
 from pangen.training.loop import Best, State
 from pangen.training.parts import read_parts, write_parts
+from pangen.training.scale import Scale
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Facts:
     watched: list[dict[str, float]]
     saving: float = 0.0
     measure: str = "score"
+    scales: dict[str, Scale] = field(default_factory=dict)
 
 
 def save_checkpoint(run: Path, state: State) -> None:
@@ -46,7 +48,9 @@ def save_checkpoint(run: Path, state: State) -> None:
             moments = optimizer.state.get(weights, {}).items()
             tensors |= {f"optimizer/{player}/{index}/{k}": v for k, v in moments if v is not None}
     best = {"step": state.best.step, "score": state.best.score} if state.best.weights else None
-    facts = Facts(state.step, state.seconds, best, state.scores, state.watched, state.saving, state.measure)
+    facts = Facts(
+        state.step, state.seconds, best, state.scores, state.watched, state.saving, state.measure, state.scales
+    )  # fmt: skip
     if state.build is not None:
         write_parts(run / PARTS, run / PARTS_BEFORE, tensors, asdict(facts))
         return
@@ -132,6 +136,7 @@ def _take(state: State, tensors: dict[str, Tensor], facts: Facts, path: Path) ->
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     state.step, state.seconds, state.saving = facts.step, facts.seconds, facts.saving
     state.scores, state.watched, state.measure = facts.scores, facts.watched, facts.measure
+    state.scales |= {player: facts.scales[player] for player in state.scales.keys() & facts.scales}
     if facts.best:
         if state.build is None:
             load_weights(copy.deepcopy(state.judged), parts["best"], path)  # refuses what does not fit

@@ -53,6 +53,8 @@ CHECKPOINT_SHARE = 0.02
 """Of a training's seconds, that checkpoints may take: what takes long to write is written more rarely."""
 RESUME = "the last checkpoint is kept: go on with --resume"
 """What to do when the machine has failed."""
+FULLER = "set model.precision to bfloat16 or full, or lower training.lr"
+"""What to do where float16 may have overflowed."""
 LOOKING, SHORTEST = 0.1, 0.5
 """Share of a training's seconds, or seconds, that samples to look at may take."""
 
@@ -239,10 +241,9 @@ class _Training:
             numbers = None
         except DivergedError as error:
             where = self.first_not_finite()
+            remedy = FULLER if self.state.scales else "lower training.lr or training.clip"
             kept = "last good weights are kept" if state.best.weights else "weights of the start are kept"
-            raise PangenError(
-                f"{error}{where and f', first {where}'}; the {kept}: lower training.lr or training.clip."
-            ) from None
+            raise PangenError(f"{error}{where and f', first {where}'}; the {kept}: {remedy}.") from None
         if numbers is None:  # here, where what the step held is free again
             raise self.ran_out()
         state.seconds = time.perf_counter() - self.began

@@ -16,6 +16,7 @@ from pangen.codecs import Codec
 from pangen.data.batches import Batches, Piece
 from pangen.errors import DivergedError
 from pangen.model import GenerativeModel
+from pangen.networks.rounding import needs_scale
 from pangen.recipes.recipe import Recipe, Training, build_model
 from pangen.rng import seed_global
 from pangen.space import Progress
@@ -23,6 +24,7 @@ from pangen.training.averages import Follower, Powers, follow, start_powers
 from pangen.training.optimizers import make_optimizers, rate
 from pangen.training.pieces import Told, Turn, add_up, level
 from pangen.training.recompute import recompute
+from pangen.training.scale import Scale
 from pangen.training.sharded import clip, is_spread, spread, whole
 from pangen.training.teacher import teach
 
@@ -60,6 +62,8 @@ class State:
     """What the scores are."""
     watched: list[dict[str, float]] = field(default_factory=list)
     """What each validation saw of players who learn from each other."""
+    scales: dict[str, Scale] = field(default_factory=dict)
+    """Of the loss of each player, where gradients go back through float16."""
     seed: int = 0
     build: Callable[[], GenerativeModel] | None = None
     """Makes another such model, where the processes hold parts of this one."""
@@ -72,6 +76,8 @@ class State:
         )
         """Whether every gradient is that of the only player."""
         self.follower = None if self.average is None else Follower(self.average, self.model)
+        if needs_scale(self.model):
+            self.scales = {player: Scale() for player in self.players}
 
     @classmethod
     def start(
@@ -87,6 +93,10 @@ class State:
                 spread(each)
         powers = start_powers(model) if settings.snapshots else {}
         return cls(model, make_optimizers(model.players(), settings), average, powers, seed=seed, build=build)
+
+    def scale(self, player: str) -> float:
+        """What the player's loss is multiplied by before it goes back."""
+        return self.scales[player].value if self.scales else 1.0
 
     @property
     def judged(self) -> GenerativeModel:
@@ -145,21 +155,18 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
                 for w in state.players[player]:
                     w.grad = None
             told.add(loss, turn.piece.share)
-            total = loss.total if turn.piece.share == 1 else turn.piece.share * loss.total
+            factor = turn.piece.share * state.scale(player)
+            total = loss.total if factor == 1 else factor * loss.total
             # nobody else receives a gradient: there is nothing to freeze, detach or toggle
             total.backward(inputs=None if state.alone else state.players[player])
         if player is None:
             break
-        weights = state.players[player]
-        add_up(weights, told)
+        add_up(state.players[player], told)
         told.into(log, player, state.step)
-        if settings.clip is not None:
-            norm = clip(weights, settings.clip)
-            if not math.isfinite(norm):
-                raise DivergedError(f"the gradient of the {player} became {norm} at step {state.step}")
-        for group in state.optimizers[player].param_groups:
-            group["lr"] = model.paces.get(player, 1.0) * rate(progress, settings)
-        state.optimizers[player].step()
+        _move(state, player, settings)
+        if state.scales:
+            scale = state.scales[player]
+            log |= {f"{player}/scale": scale.value, f"{player}/skipped": scale.skipped}
     if pieces[0].noise is not None:  # the same in all processes, whichever pieces were theirs
         seed_global(model.device, "after", state.seed, state.step)
     model.after_step(progress)
@@ -169,3 +176,24 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
     state.step += 1
     follow(state.powers, model, state.step)
     return log
+
+
+def _move(state: State, player: str, settings: Training) -> None:
+    """One player by its gradients, unless these have overflowed."""
+    weights, scale = state.players[player], state.scales.get(player)
+    if scale is not None:
+        scale.undo(weights)
+    if scale is not None or settings.clip is not None:
+        norm = clip(weights, settings.clip or math.inf)
+        if not math.isfinite(norm):
+            if scale is None:
+                raise DivergedError(f"the gradient of the {player} became {norm} at step {state.step}")
+            scale.shrink(player, state.step, settings.steps - 1)
+            return
+    for group in state.optimizers[player].param_groups:
+        group["lr"] = state.model.paces.get(player, 1.0) * rate(
+            Progress(state.step, settings.steps), settings
+        )
+    state.optimizers[player].step()
+    if scale is not None:
+        scale.grow()

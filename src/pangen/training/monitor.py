@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pangen.capabilities import HasCritic
 from pangen.model import GenerativeModel
+from pangen.networks.rounding import exactly
 from pangen.rng import seed_global
 from pangen.space import Batch, Progress
 
@@ -103,10 +104,11 @@ def critic_facts(model: HasCritic, train: Batch, held_out: Batch, fake: Tensor) 
 
 
 def gradient_norms(model: GenerativeModel, batch: Batch, progress: Progress) -> Facts:
-    """The norm of each player's gradient in a step that is not taken."""
+    """The norm of each player's gradient in a step that is not taken, and in which float16 is not used."""
     model, found = copy.deepcopy(model), {}
     with torch.random.fork_rng(), torch.enable_grad():
         seed_global(model.device, "monitor")
+        exactly(model)
         players = model.requires_grad_(True).train().players()
         for player, loss in model.steps(batch, progress):
             gradients = torch.autograd.grad(loss.total, players[player], allow_unused=True)

@@ -45,7 +45,7 @@ class GAN(Adversarial):
         told: how the critic learns labels: as an input, or by projection at its end.
         augment: whether the critic sees images changed: none; fixed, mostly; adaptive, as often as it knows
             the real ones too well.
-        precision: bfloat16 rounds the factors of the networks' products in training.
+        precision: bfloat16 or float16 rounds the factors of the networks' products in training.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 

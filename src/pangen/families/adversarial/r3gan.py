@@ -27,7 +27,7 @@ class R3GAN(Adversarial):
         pace: the generator's learning rate over the critic's (Heusel et al. 2017).
         augment: whether the critic sees images changed: none; fixed, mostly; adaptive, as often as it knows
             the real ones too well.
-        precision: bfloat16 rounds the factors of the networks' products in training.
+        precision: bfloat16 or float16 rounds the factors of the networks' products in training.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 

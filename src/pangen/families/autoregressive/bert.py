@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from pangen.model import GenerativeModel
 from pangen.networks.linear import Linear, linear
+from pangen.networks.rounding import Precision, factors, rounded
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.samplers.mask_predict import Gibbs, MaskPredict
 from pangen.samplers.tokens import inside, inverse_cdf
@@ -37,6 +38,7 @@ class BERT(GenerativeModel):
         depth: blocks.
         heads: of attention.
         dropout: of the embeddings and of what each block adds.
+        precision: bfloat16 or float16 rounds the factors of the layers' products in training.
         masking: "bert": a `share` of the tokens is asked for, of which 80 % are masked, 10 % other tokens,
             10 % as they were (Section 3.1). "uniform": a share drawn anew for each text, all of it masked,
             as sampling by mask-predict will find them.
@@ -55,6 +57,7 @@ class BERT(GenerativeModel):
         depth: Count = 2,
         heads: Count = 4,
         dropout: Share = 0.1,
+        precision: Precision = "full",
         masking: Literal["bert", "uniform"] = "bert",
         share: Share = 0.15,
         short: Share = 0.1,
@@ -69,7 +72,7 @@ class BERT(GenerativeModel):
         self.norm, self.enter = nn.LayerNorm(width), nn.LayerNorm(width)
         self.transform = nn.Sequential(Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(K))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.rough = nn.Dropout(dropout), factors(precision)
         self.lengths = nn.Buffer(torch.zeros(L + 1))  # log of how often a text has so many tokens
         nn.init.normal_(self.embed.weight, std=0.02)
         start(self.blocks, depth)
@@ -81,16 +84,14 @@ class BERT(GenerativeModel):
 
     def logits(self, shown: Tensor, valid: Tensor) -> Tensor:
         """Of every place `(B, L, K)`; an end is never in question."""
-        h = self.embed(shown.where(valid, self.space.levels)) + self.position[: shown.shape[1]]
-        h = self.dropout(self.enter(h))
-        for block in self.blocks:
-            h = block(h, valid[:, None, None])
-        h = linear(self.transform(self.norm(h)), self.embed.weight[:-2], self.bias)
-        return (
-            h
-            if self.space.end is None
-            else h.index_fill(-1, h.new_tensor([self.space.end]).long(), -torch.inf)
-        )
+        e, end = self.embed(shown.where(valid, self.space.levels)), self.space.end
+        h = self.dropout(self.enter(e + self.position[: shown.shape[1]]))
+        with rounded(h, self.rough if self.training else None):
+            for block in self.blocks:
+                h = block(h, valid[:, None, None])
+            h = linear(self.transform(self.norm(h)), self.embed.weight[:-2], self.bias)
+        h = h.to(e.dtype)
+        return h if end is None else h.index_fill(-1, h.new_tensor([end]).long(), -torch.inf)
 
     def masked_logits(self, tokens: Tensor, masked: Tensor) -> Tensor:
         valid = inside(tokens.masked_fill(masked, 0), self.space)

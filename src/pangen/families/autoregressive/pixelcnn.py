@@ -28,7 +28,7 @@ class PixelCNN(PixelModel):
         dropout: of what the gates let through.
         observation: of a pixel, by name; auto: bernoulli for bits, categorical for levels, a mixture of
             discretised logistics on the grid.
-        precision: bfloat16 rounds the factors of the layers' products in training.
+        precision: bfloat16 or float16 rounds the factors of the layers' products in training.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 

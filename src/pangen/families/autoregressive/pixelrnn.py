@@ -28,7 +28,7 @@ class PixelRNN(PixelModel):
         dropout: of what the states give to the next layer.
         observation: of a pixel, by name; auto: bernoulli for bits, categorical for levels, a mixture of
             discretised logistics on the grid.
-        precision: bfloat16 rounds the factors of the layers' products in training.
+        precision: bfloat16 or float16 rounds the factors of the layers' products in training.
         unlabelled: share of labels hidden in training, so that p(x) is learnt beside p(x given y).
     """
 

@@ -16,6 +16,7 @@ from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import SequenceModel
 from pangen.networks.encoder_decoder import Memory, RecurrentPair, TransformerPair
 from pangen.networks.linear import linear
+from pangen.networks.rounding import Precision, factors, rounded
 from pangen.samplers.tokens import until_end
 from pangen.settings import Count, Share
 from pangen.space import Batch, Loss, Progress, Space
@@ -30,6 +31,7 @@ class Seq2Seq(SequenceModel):
         depth: blocks, or GRU layers of the encoder.
         heads: of the Transformer's attention.
         dropout: of embeddings, and of what each block adds or each layer passes on.
+        precision: bfloat16 or float16 rounds the factors of the layers' products in training.
         smoothing: share of each target's probability that training spreads over all tokens (Szegedy et al.
             2016, Section 7). The likelihood has none.
     """
@@ -46,6 +48,7 @@ class Seq2Seq(SequenceModel):
         depth: Count = 2,
         heads: Count = 4,
         dropout: Share = 0.1,
+        precision: Precision = "full",
         smoothing: Share = 0.1,
     ) -> None:
         super().__init__(space, unlabelled=0.0)
@@ -57,6 +60,7 @@ class Seq2Seq(SequenceModel):
         if source is None:
             raise PangenError("seq2seq answers to texts, and this data has none beside its own; give pairs.")
         self.smoothing, self.scale, self.sources = smoothing, math.sqrt(width), source
+        self.rough = factors(precision)
         self.embed_x, self.embed_y = nn.Embedding(K + 1, width), nn.Embedding(source.levels, width)
         if architecture == "transformer":
             length = max(space.dims, source.dims)
@@ -82,7 +86,10 @@ class Seq2Seq(SequenceModel):
         return linear(h, self.embed_x.weight[:-1], self.bias)
 
     def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return self.head(self.net.write(self.before(x[:, :-1]), self.read(self.source(y, len(x)))))
+        before = self.before(x[:, :-1])
+        with rounded(before, self.rough if self.training else None):
+            logits = self.head(self.net.write(before, self.read(self.source(y, len(x)))))
+        return logits.to(before.dtype)
 
     def source(self, y: Tensor | None, n: int) -> Tensor:
         return cast("Tensor", self.space.no_condition(n, self.device)) if y is None else y

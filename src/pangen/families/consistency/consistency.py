@@ -42,7 +42,7 @@ class Consistency(GenerativeModel):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training.
+        precision: bfloat16 or float16 rounds the factors of the network's products in training.
         method: scratch, without a teacher; distil, along a teacher's path; tune, from its weights alone.
         teacher: folder of the run of a diffusion model; sampling does not need it.
         target: what the network predicts: beside a narrow skip, or v or a velocity as a teacher's does; auto: narrow, or

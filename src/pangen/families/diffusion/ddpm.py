@@ -37,7 +37,7 @@ class DDPM(Weighted):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
+        precision: bfloat16 or float16 rounds factors of the network's products in training; auto, where a U-Net gains by it.
         target: what the network predicts: the noise, the example, or v (Salimans and Ho 2022).
         schedule: how noise levels are distributed in training.
         chain: noise levels of the chain that is sampled and bounded.

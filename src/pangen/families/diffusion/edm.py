@@ -31,7 +31,7 @@ class EDM(Continuous):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
+        precision: bfloat16 or float16 rounds factors of the network's products in training; auto, where a U-Net gains by it.
         median: of sigma in training, in standard deviations of the data; exp(-1.2) / 0.5 in the paper.
         p_std: standard deviation of log(sigma) in training.
         steps: noise levels of a sample, each but the last with two evaluations.

@@ -39,7 +39,7 @@ class FlowMatching(Continuous):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
+        precision: bfloat16 or float16 rounds factors of the network's products in training; auto, where a U-Net gains by it.
         time: how t is distributed in training: uniform or logit-normal.
         coupling: of noise and examples in training: independent; optimal for straighter paths; or reflow, of noise
             and where a teacher takes it, for the straightest.

@@ -20,6 +20,7 @@ from pangen.networks.labels import hide
 from pangen.networks.linear import Linear
 from pangen.networks.neighbours import Neighbours
 from pangen.networks.roles import Condition
+from pangen.networks.rounding import Precision, factors, rounded
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.samplers.tokens import inside, inverse_cdf
 from pangen.samplers.unmasking import Given, Kept, Order, Unmask, cosine, linear
@@ -44,6 +45,7 @@ class MaskedDiffusion(GenerativeModel):
         depth: blocks.
         heads: of attention.
         dropout: of the embeddings and of what each block adds.
+        precision: bfloat16 or float16 rounds the factors of the layers' products in training.
         schedule: how alpha(t) falls in training and in samples. The bound is the same for both.
         steps: of a sample; as many as there are tokens, or more, draw them one by one.
         draws: of masks for the bound of an example, from one token masked to all.
@@ -61,6 +63,7 @@ class MaskedDiffusion(GenerativeModel):
         depth: Count = 2,
         heads: Count = 4,
         dropout: Share = 0.0,
+        precision: Precision = "full",
         schedule: Literal["linear", "cosine"] = "linear",
         steps: Count = 64,
         draws: Count = 16,
@@ -71,7 +74,7 @@ class MaskedDiffusion(GenerativeModel):
         K, L = space.levels, space.dims
         self.kept, self.usual, self.draws, self.unlabelled = SCHEDULES[schedule], steps, draws, unlabelled
         self.embed, self.condition = Neighbours(space, width), Condition(space, width)
-        self.position = nn.Parameter(0.02 * torch.randn(L, width))
+        self.position, self.rough = nn.Parameter(0.02 * torch.randn(L, width)), factors(precision)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm, self.head, self.dropout = nn.LayerNorm(width), Linear(width, K), nn.Dropout(dropout)
         self.lengths = nn.Buffer(torch.zeros(L + 1))  # log p(number of tokens)
@@ -96,14 +99,14 @@ class MaskedDiffusion(GenerativeModel):
 
         The mask and the end have none. Behind an end all is known, behind a part of a text nothing.
         """
-        x, masked = tokens.flatten(1), masked.flatten(1)
-        mask, end = self.space.levels, self.space.end
+        x, masked, mask, end = tokens.flatten(1), masked.flatten(1), self.space.levels, self.space.end
         known = inside(x.masked_fill(masked, 0), self.space)
         h = self.embed(x.where(known, mask if end is None else end).masked_fill(masked, mask))
         h = self.dropout(h + self.position + self.condition(y, len(x))[:, None])
-        for block in self.blocks:
-            h = block(h)
-        logits = self.head(self.norm(h))
+        with rounded(h, self.rough if self.training else None):
+            for block in self.blocks:
+                h = block(h)
+            logits = self.head(self.norm(h)).to(self.lengths.dtype)
         if end is not None:
             logits = logits.index_fill(-1, torch.tensor([end], device=h.device), -torch.inf)
         return logits.view(*tokens.shape, mask)
@@ -117,8 +120,7 @@ class MaskedDiffusion(GenerativeModel):
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         """The bound at one t for each text, but for log p(n) (Sahoo et al. 2024, Section 3.5)."""
         x, y = batch.x.flatten(1), hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
-        t = EARLIEST + (1 - EARLIEST) * stratified(len(x), x.device)
-        alpha, rate = self.kept(t)
+        alpha, rate = self.kept(EARLIEST + (1 - EARLIEST) * stratified(len(x), x.device))
         masked = self.written(x) & (torch.rand(x.shape, device=x.device) < (1 - alpha)[:, None])
         return Loss(-(rate / (1 - alpha) * self.nats(x, masked, y)).mean() / self.space.dims)
 
@@ -130,8 +132,7 @@ class MaskedDiffusion(GenerativeModel):
         The integral over t of the loss is this for every schedule. k is stratified over the draws.
         """
         written = self.written(x := x.flatten(1))
-        n = written.sum(1)
-        bound = self.lengths[n]
+        bound = self.lengths[n := written.sum(1)]
         for draw in range(self.draws):
             u = (draw + torch.rand(len(x), generator=generator, device=x.device)) / self.draws
             k = (1 + (u * n).long()).minimum(n)

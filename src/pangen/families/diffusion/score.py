@@ -33,7 +33,7 @@ class Score(Continuous):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
+        precision: bfloat16 or float16 rounds factors of the network's products in training; auto, where a U-Net gains by it.
         sde: the process, which decides how noise levels are distributed: ve, vp or subvp.
         steps: noise levels of a sample, each but the last with a step of the predictor and one of the corrector.
         exact: dimensions up to which a likelihood's trace is computed, not estimated.

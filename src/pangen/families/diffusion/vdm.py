@@ -44,7 +44,7 @@ class VDM(Denoising):
         network: auto, a perceptron or a U-Net as the space has it; or dit, a Transformer over patches.
         patch: side of the pieces that are one place to the network; 0: what suits the size of examples.
         depth: blocks, of a U-Net at each size; 0: perceptrons 4, U-Nets 1, Transformers 6.
-        precision: bfloat16 rounds the factors of the network's products in training; auto, where a U-Net gains by it.
+        precision: bfloat16 or float16 rounds factors of the network's products in training; auto, where a U-Net gains by it.
         chain: steps T of the chain that is bounded; 0: infinitely many, for which training is.
         draws: of the time for the bound of an example, where there are infinitely many.
         steps: noise levels of a sample.

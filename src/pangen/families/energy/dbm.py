@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pangen.errors import PangenError
 from pangen.families.energy.energy import EnergyModel
 from pangen.model import last
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Precision, factors
 from pangen.samplers.annealing import gibbs_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.layered import FromBaseRates, Layered, Layers, with_slopes
@@ -36,7 +36,7 @@ class DBM(EnergyModel):
         k: Gibbs sweeps of the persistent chains in each step; there are
         chains: of them.
         centering: whether units are measured from their means in the gradient (Montavon and Mueller 2012).
-        precision: of the factors of large products in training; bfloat16 is faster where it is native.
+        precision: of the factors of large products in training; bfloat16 and float16 are faster where they are native.
         sweeps: Gibbs sweeps from independent units to a sample.
         temperatures: of annealed importance sampling, which runs
         weights: chains each way.
@@ -68,7 +68,7 @@ class DBM(EnergyModel):
             raise PangenError("a dbm needs binary data or grey levels; for other data take an rbm.")
         self.pretrain, self.mean_field, self.k, self.sweeps = pretrain, mean_field, k, sweeps
         self.temperatures, self.weights = temperatures, weights
-        self.centering, self.rounded = centering, torch.bfloat16 if precision == "bfloat16" else None
+        self.centering, self.rounded = centering, factors(precision)
         self.visible, units = units_of(space), (space.dims, *hidden)
         scales = [0.01 / self.visible.scale, *[0.01] * len(hidden)]
         self.W = nn.ParameterList(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pangen.errors import PangenError
 from pangen.families.energy.energy import EnergyModel
 from pangen.networks.labels import of_class
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Precision, factors
 from pangen.samplers.annealing import gibbs_walk
 from pangen.samplers.bipartite import ByClass, contrast
 from pangen.samplers.diagnostics import check_gap
@@ -39,7 +39,7 @@ class RBM(EnergyModel):
         centering: whether units are measured from their means in the gradient.
         sparsity: share of the examples that a hidden unit should be on for; 0: any.
         sparsity_cost: weight of the distance to it.
-        precision: of the factors of large products in training; bfloat16 is faster where it is native.
+        precision: of the factors of large products in training; bfloat16 and float16 are faster where they are native.
         sweeps: Gibbs sweeps from independent units to a sample.
         temperatures, weights: of annealed importance sampling, and its chains each way.
     """
@@ -71,7 +71,7 @@ class RBM(EnergyModel):
             raise PangenError("replicas swap states of persistent chains, and there are none: raise chains.")
         self.k, self.betas, self.centering = k, torch.linspace(1, 0, replicas).tolist(), centering
         self.sparsity, self.sparsity_cost = sparsity, sparsity_cost
-        self.rounded = torch.bfloat16 if precision == "bfloat16" else None
+        self.rounded = factors(precision)
         self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
         self.visible = visible_units(space)
         size = self.visible.size

@@ -17,7 +17,7 @@ from pangen.families.latent.ladder import Pick, Posterior, Step, given, log_p, l
 from pangen.families.latent.latent import ACTIVE, LatentModel, warmed
 from pangen.likelihoods import Normal, Observation, bounded
 from pangen.networks.hierarchy import Downward, Upward, levels
-from pangen.networks.rounding import Precision
+from pangen.networks.rounding import Precision, factors
 from pangen.samplers.interpolation import spherical
 from pangen.settings import Count, NonNegative, Share
 from pangen.space import Batch, Distribution, Loss, Progress, Space
@@ -43,7 +43,7 @@ class HVAE(LatentModel[Posterior]):
         warmup: share of training over which that weight rises from 0.
         free_bits: nats that each group may take for nothing, fewer with each step and none at the end.
         observation: p(x given z) by name, as for vae; auto: the first that fits.
-        precision: bfloat16 rounds the factors of the layers' products in training.
+        precision: bfloat16 or float16 rounds the factors of the layers' products in training.
         k: importance samples in `log_prob`.
     """
 
@@ -72,9 +72,9 @@ class HVAE(LatentModel[Posterior]):
         super().__init__(space, latent=sum(sizes), k=k, observation=observation)
         self.shapes, self.sizes = shapes, sizes
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
-        rough = precision == "bfloat16"
-        self.up = Upward(space, found, depth, dropout=dropout, bfloat16=rough)
-        self.down = Downward(space, found, self.likelihood.channels, depth, dropout=dropout, bfloat16=rough)
+        rough = factors(precision)
+        self.up = Upward(space, found, depth, dropout=dropout, rough=rough)
+        self.down = Downward(space, found, self.likelihood.channels, depth, dropout=dropout, rough=rough)
 
     def descend(
         self, e: Tensor, y: Tensor | None, d: list[Tensor] | None = None, pick: Pick = Normal.at

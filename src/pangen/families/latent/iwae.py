@@ -29,7 +29,7 @@ class IWAE(OneLayer):
         activation: of the mlp.
         observation: p(x given z) by name: bernoulli for bits; logistic, categorical, normal or fixed (a
             normal of one scale) for grey levels; normal or fixed for real numbers. auto: the first that fits.
-        precision: bfloat16 rounds the factors of the networks' products in training.
+        precision: bfloat16 or float16 rounds the factors of the networks' products in training.
         samples: importance samples in training, each decoded; the paper has 5 and 50.
         growth: share of training over which they grow in number from 1 (the bound of a `vae`), so that each
             doubling takes as long as the one before; 0: all from the first step.

@@ -30,7 +30,7 @@ class VAE(OneLayer):
         activation: of the mlp.
         observation: p(x given z) by name: bernoulli for bits; logistic, categorical, normal or fixed (a
             normal of one scale) for grey levels; normal or fixed for real numbers. auto: the first that fits.
-        precision: bfloat16 rounds the factors of the networks' products in training.
+        precision: bfloat16 or float16 rounds the factors of the networks' products in training.
         beta: weight of the KL term; 1 is the bound itself (Higgins et al. 2017).
         warmup: share of training over which that weight rises from 0.
         free_bits: nats that each dimension of z may tell at no cost (Kingma et al. 2016, Eq. 15).

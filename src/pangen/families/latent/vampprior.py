@@ -36,7 +36,7 @@ class VampPrior(OneLayer):
         activation: of the mlp.
         observation: p(x given z) by name: bernoulli for bits; logistic, categorical, normal or fixed (a
             normal of one scale) for grey levels; normal or fixed for real numbers. auto: the first that fits.
-        precision: bfloat16 rounds the factors of the networks' products in training.
+        precision: bfloat16 or float16 rounds the factors of the networks' products in training.
         pseudo_inputs: K, components of the prior, each encoded at every step.
         beta: weight of the KL term; 1 is the bound itself.
         warmup: share of training over which that weight rises from 0.
