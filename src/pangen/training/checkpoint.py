@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -16,7 +18,6 @@ from pangen.errors import PangenError, StorageError
 from pangen.files import read_tensors, write_tensors
 from pangen.folder import BEFORE, CHECKPOINT, PARTS, PARTS_BEFORE
 from pangen.run import load_weights
-from pangen.settings import Natural
 from pangen.training.loop import Best, State
 from pangen.training.parts import read_parts, write_parts
 from pangen.training.scale import Scale
@@ -26,7 +27,7 @@ from pangen.training.scale import Scale
 class Facts:
     """What a checkpoint says beside its tensors; what older ones did not say has a default."""
 
-    step: Natural
+    step: Annotated[int, Ge(0)]
     seconds: float
     best: dict[str, float] | None
     scores: list[tuple[int, float]]
