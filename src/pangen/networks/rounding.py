@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -13,9 +14,12 @@ Rounding = Literal["auto", "full", "bfloat16"]
 """The same, or what was measured to be faster and no worse."""
 
 
-def rounded(like: Tensor, bfloat16: bool) -> torch.autocast:
+def rounded(like: Tensor, bfloat16: bool) -> AbstractContextManager[None]:
     """Around layers alone: sums over dimensions stay exact."""
-    return torch.autocast(like.device.type, torch.bfloat16, enabled=bfloat16)
+    kind = like.device.type
+    if not bfloat16 and not torch.is_autocast_enabled(kind):
+        return nullcontext()  # to enter what changes nothing takes as long as a small layer
+    return torch.autocast(kind, torch.bfloat16, enabled=bfloat16)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
