@@ -1,4 +1,5 @@
-"""Several processes that work as one, by PyTorch's own engine: `torchrun --nproc-per-node 2 -m pangen ...`.
+"""Several processes that work as one, by PyTorch's own engine: `torchrun --nproc-per-node 2 -m pangen ...`, or in the
+process group of a script that has made one.
 
 Each process computes its share of what all would compute, and all go through the same steps: whatever depends on
 the clock or on a signal is decided by the first process, and told to the others (`agreed`). Alone, a process is
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _sharing = False
+_place: tuple[int, int] | None = None
+"""Which process this is, and of how many, where there are others and they have met."""
 _store: Any = None
-"""What the processes share beside their messages."""
+"""What the processes share beside their messages, where they met by themselves."""
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -36,11 +39,15 @@ WAIT = timedelta(seconds=2)
 
 def size() -> int:
     """How many processes work as one."""
+    if _place is not None:
+        return _place[1]
     return int(os.environ["WORLD_SIZE"]) if _started() else 1
 
 
 def rank() -> int:
     """Which of them this is, from 0."""
+    if _place is not None:
+        return _place[0]
     return int(os.environ["RANK"]) if _started() else 0
 
 
@@ -69,35 +76,62 @@ def _started() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes that `torchrun` started, if it did and it has not happened yet, until the end."""
-    global _store
-    if not _started() or together():
-        return
-    import atexit
-
+    """Meet the other processes, if there are some and it has not happened yet: until the end those that `torchrun`
+    started, or as long as it lasts those of the process group that a script has made."""
+    global _place, _store
     import torch
     import torch.distributed as dist
 
+    _place = None
+    if dist.is_available() and dist.is_initialized():
+        if dist.get_world_size() > 1:
+            _place = _place_in_group()
+        return
+    if not _started():
+        return
+    import atexit
+
+    ways = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "cpu:gloo"
     try:
         # a store outlives its processes: keys of those that were lost would lead the new ones to closed doors
         store, *_ = next(dist.rendezvous("env://", rank(), size()))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"pangen, attempt {attempt}", store)
-        dist.init_process_group(store=store, rank=rank(), world_size=size())
+        dist.init_process_group(ways, store=store, rank=rank(), world_size=size())
     except (RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         raise PangenError(
             f"{who()} could not meet the others ({why}): check the addresses given to torchrun."
         ) from None
-    _store = store
-    atexit.register(dist.destroy_process_group)
-    if torch.cuda.is_available():
+    _store, _place = store, (rank(), size())
+    atexit.register(_leave)
+    if torch.cuda.device_count() > int(os.environ["LOCAL_RANK"]):
         torch.cuda.set_device(local_device("cuda"))
+
+
+def _place_in_group() -> tuple[int, int]:
+    """In that of all processes; raises where it cannot carry what is told."""
+    import torch.distributed as dist
+
+    if "cpu:" not in (ways := dist.get_backend_config()):
+        raise PangenError(
+            f"the process group of this script carries no tensors of the CPU ({ways}): make it with "
+            "init_process_group('cpu:gloo,cuda:nccl')."
+        )
+    return dist.get_rank(), dist.get_world_size()
+
+
+def _leave() -> None:
+    """End what `join` began, where nobody else has."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def together() -> bool:
     """Whether there are other processes, met by `join`."""
-    return _store is not None
+    return _place is not None
 
 
 @contextmanager

@@ -113,6 +113,49 @@ def test_memory_that_ends_in_training_leads_to_a_batch_that_fits(room, words, tm
     assert pangen.load_run(tmp_path / "run").card["state"] == "failed"
 
 
+def test_blocks_that_would_fit_if_they_were_computed_again_are_advised(tmp_path, monkeypatch):
+    deep = {"model.width": 32, "model.network": "dit", "model.depth": 6, "training.batch": 256}
+    monkeypatch.setattr(footprint, "free_memory", lambda device: 2**22)
+
+    def train(**settings):
+        fields = deep | {f"training.{name}": value for name, value in settings.items()}
+        pangen.fit("edm", "digits", steps=1, device="cpu", out=tmp_path / "run", recipe=fields)
+
+    with pytest.raises(PangenError, match=r"with training\.recompute set to true") as refused:
+        train()
+    plain, again = map(int, re.findall(r"(\d+) examples at once fit", str(refused.value)))
+    assert 1 <= plain < again < 256
+    with pytest.raises(PangenError, match="training needs") as refused:
+        train(recompute=True, batch=again + 8)
+    assert "training.recompute" not in str(refused.value)
+    train(recompute=True, batch=again)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "room", "words"),
+    [
+        (4, 20, "with 32 examples at once; 16 examples at once fit: set training.accumulate to 8, or"),
+        (1, 0, "with training.recompute set to true 128 examples at once fit"),
+    ],
+)
+def test_memory_that_ends_is_spared_by_smaller_pieces_or_by_computing_again(
+    pieces, room, words, tmp_path, monkeypatch
+):
+    loss = VAE.loss
+
+    def greedy(self, batch, progress):
+        again = any("forward" in vars(module) for module in self.modules())
+        if progress.step == 2 and self.training and len(batch.x) > room and not (again and room == 0):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return loss(self, batch, progress)
+
+    monkeypatch.setattr(VAE, "loss", greedy)
+    fields = {"model.width": 8, "training.accumulate": pieces}
+    with pytest.raises(PangenError, match=words) as error:
+        pangen.fit("vae", "digits", steps=4, device="cpu", out=tmp_path / "run", recipe=fields)
+    assert ("training.recompute" in str(error.value)) == (room == 0)
+
+
 def test_memory_of_the_machine_and_of_this_process():
     assert used_memory() is None or 2**25 < used_memory() < 2**36
     assert free_memory() is None or free_memory() > 0

@@ -49,6 +49,15 @@ if task == "fit":
     if parallel.is_first():
         import torch
         torch.save(nats, f"{folder}/nats")
+elif task == "own":
+    import torch.distributed as dist
+    place = {} if len(sys.argv) == 6 else {"init_method": f"file://{folder}/meeting", "rank": int(sys.argv[6]), "world_size": 2}
+    dist.init_process_group("gloo", **place)
+    pangen.fit("vae", "digits", steps=STEPS, out=f"{folder}/theirs", device="cpu", recipe=fields | models["vae"])
+    dist.barrier()
+    dist.destroy_process_group()
+    out = f"{folder}/ours" if "RANK" in os.environ else f"{folder}/{place['rank']}"
+    pangen.fit("vae", "digits", steps=STEPS, out=out, device="cpu", recipe=fields | models["vae"])
 else:
     module.CHECKPOINT_SECONDS, module.CHECKPOINT_SHARE = 0.0, 1e9
     def report(event):
@@ -60,27 +69,22 @@ else:
 
 def launched(task: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Two processes that `torchrun` starts."""
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+    command = [sys.executable, *start, *work(task, folder)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(), timeout=150
+    )
+
+
+def work(task: str, folder: Path) -> list[str]:
+    """The worker's file, and what it is told."""
     (folder / "worker.py").write_text(WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        *options,
-    ]
-    command += [
-        str(folder / "worker.py"),
-        task,
-        str(folder),
-        json.dumps(MODELS),
-        json.dumps(FIELDS),
-        str(STEPS),
-    ]
-    source = str(Path(pangen.__file__).parents[1])
-    where = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=where, timeout=150)
+    told = (task, folder, json.dumps(MODELS), json.dumps(FIELDS), STEPS)
+    return [str(folder / "worker.py"), *map(str, told)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(pangen.__file__).parents[1])}
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,48 @@ def test_a_killed_process_is_started_again_and_loses_at_most_what_no_checkpoint_
     run = pangen.fit("vae", "digits", steps=2 * STEPS, device="cpu", recipe=mine)
     weights, _ = read_tensors(tmp_path / "killed" / "weights.safetensors")
     assert all(torch.equal(weights[k], v) for k, v in run.model.state_dict().items())
+
+
+def trained_in_two_pieces() -> dict[str, torch.Tensor]:
+    mine = {**FIELDS, **MODELS["vae"], "training.accumulate": 2}
+    return pangen.fit("vae", "digits", steps=STEPS, device="cpu", recipe=mine).model.state_dict()
+
+
+def test_the_process_group_of_a_script_is_used_and_left_to_it(tmp_path):
+    done = launched("own", tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = trained_in_two_pieces()
+    for run in ("theirs", "ours"):  # while it lasts, and after it by what `torchrun` has told
+        assert read_json(tmp_path / run / "card.json")["processes"] == 2
+        weights, _ = read_tensors(tmp_path / run / "weights.safetensors")
+        torch.testing.assert_close(weights, dict(expected), rtol=0, atol=1e-6)
+
+
+def test_a_process_group_needs_no_torchrun_and_after_it_each_is_alone(tmp_path):
+    command = [sys.executable, *work("own", tmp_path)]
+    both = [subprocess.Popen([*command, str(rank)], env=environment()) for rank in range(2)]
+    try:
+        assert [process.wait(timeout=150) for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
+    processes = {run: read_json(tmp_path / run / "card.json")["processes"] for run in ("theirs", "0", "1")}
+    assert processes == {"theirs": 2, "0": 1, "1": 1}
+
+
+def test_a_process_group_that_carries_nothing_of_the_cpu_is_refused(monkeypatch):
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        monkeypatch.setattr(dist, "get_backend_config", lambda: "cuda:nccl")
+        assert pangen.fit("independent", "digits", conditional=False).card["processes"] == 1
+        monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+        with pytest.raises(PangenError, match=r"no tensors of the CPU \(cuda:nccl\)"):
+            pangen.fit("independent", "digits", conditional=False)
+        assert dist.is_initialized()
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.fixture

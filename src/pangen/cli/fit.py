@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
             },
         )
     limit_threads(args.threads)
-    from pangen.api import fit
     from pangen.data import load_data
+    from pangen.training.plan import fit_model  # `api` would import what the other verbs need as well
 
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(sys.stderr))
@@ -88,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
             from pangen.training.tensorboard import FOLDER, TensorBoard
 
             report = stack.enter_context(TensorBoard(out / FOLDER, report))
-        trained = fit(
+        trained = fit_model(
             args.model,
             load_data(args.data, **data_options(args)),
-            out=out,
+            path=out,
             steps=args.steps,
             budget=args.budget,
             seed=args.seed or 0,
@@ -148,7 +148,7 @@ def _check_fields(args: argparse.Namespace) -> None:
 def check_resume(out: Path, asked: Mapping[str, Any]) -> None:
     """A resumed run keeps its recipe: what is given again, where it is not None, must be the same."""
     if not (out / "recipe.json").exists():
-        return  # `api.fit` says that there is nothing to resume
+        return  # `fit_model` says that there is nothing to resume
     from pangen.recipes import read_recipe
 
     exactly = "closed_form" in get(read_recipe(out).model["name"]).capabilities

@@ -49,8 +49,8 @@ VERBS = (
 TOGETHER = (fit.run, sample.run, evaluate.run)
 """What several processes do as one."""
 OUT_OF_MEMORY = (
-    "memory ran out: ask for fewer examples at once (-n, --training.batch), a smaller model (--model...) or a "
-    "smaller --size."
+    "memory ran out: ask for fewer examples at once (-n, --training.accumulate, --training.batch), keep less of them "
+    "(--training.recompute true), or take a smaller model (--model...) or --size."
 )
 LOST = "the device was lost: try again, or take another with --device cpu."
 

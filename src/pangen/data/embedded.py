@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,12 +43,11 @@ def embedded_data(name: str) -> Data:
 
 def digits() -> Data:
     """1797 images 8x8 with 17 grey levels and 10 classes."""
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    order = torch.randperm(len(raw.images), generator=torch.Generator().manual_seed(0))
-    x = torch.from_numpy(raw.images).to(torch.uint8)[order, None]
-    y = torch.from_numpy(raw.target).long()[order]
+    # read from where scikit-learn keeps them: to import it takes longer than a small training
+    package = Path(*find_spec("sklearn").submodule_search_locations)  # type: ignore[union-attr]  # it is required
+    rows = torch.from_numpy(np.loadtxt(package / "datasets/data/digits.csv.gz", np.uint8, delimiter=","))
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+    x, y = rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].long()
     train, validation, test = (Split(a, b) for a, b in zip(x.split(SPLIT), y.split(SPLIT), strict=True))
     return Data("digits", "image", train, validation, test, levels=17, labels=tuple("0123456789"))
 

@@ -35,7 +35,8 @@ def predict_v(sigma: Tensor) -> tuple[Tensor, Tensor]:
 
 def predict_flow(sigma: Tensor) -> tuple[Tensor, Tensor]:
     """v = eps - x0, the velocity of x_t = (1 - t) x0 + t eps: x0 = x_t - t v (Lipman et al. 2023)."""
-    return 1 / (1 + sigma), -sigma / (1 + sigma)
+    c_skip = 1 / (1 + sigma)
+    return c_skip, -sigma * c_skip
 
 
 class Preconditioned(nn.Module):
@@ -66,7 +67,7 @@ class Preconditioned(nn.Module):
 
     def data(self, x: Tensor) -> Tensor:
         """The inverse of `unit`."""
-        return self.mean + self.scale * x
+        return torch.addcmul(self.mean, self.scale, x)
 
     def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, all in data units of 1."""
@@ -74,7 +75,7 @@ class Preconditioned(nn.Module):
         c_skip, c_out = self.coefficients(level)
         with rounded(x, self.net.rounding(x.device) if self.training else None):
             out = self.net(x / (1 + level**2).sqrt(), sigma.log() / 4, y).to(x.dtype)
-        return c_skip * x + c_out * out
+        return torch.addcmul(c_skip * x, c_out, out)
 
 
 def column(sigma: Tensor, x: Tensor) -> Tensor:
@@ -111,7 +112,8 @@ class ErrorByLevel(nn.Module):
     @torch.no_grad()
     def update(self, error: Tensor, sigma: Tensor) -> None:
         """Take in errors `(B, *shape)` of estimates at noise `sigma` `(B,)`."""
-        chosen = nn.functional.one_hot(self._bin(sigma), len(self.relative)).to(error.dtype)
+        bins = torch.arange(len(self.relative), device=sigma.device)
+        chosen = (self._bin(sigma)[:, None] == bins).to(error.dtype)
         count = chosen.sum(0)
         relative = (error / column(sigma, error)).square().flatten(1)
         mean = (chosen.T @ relative) / count.clamp(min=1)[:, None]

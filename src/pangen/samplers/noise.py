@@ -59,7 +59,7 @@ def sigmoid(t: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def straight(t: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Time is that of the line x_t = (1 - t) x0 + t e: sigma = t / (1 - t) (Lipman et al. 2023)."""
     start, stop = low / (1 + low), high / (1 + high)
-    at = start + t * (stop - start)
+    at = torch.lerp(start, stop, t)
     return at / (1 - at)
 
 

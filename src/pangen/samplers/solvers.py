@@ -76,7 +76,7 @@ class Euler(_Churned):
             x, sigma = self.stirred(x, sigma, noise, generator)
             x0 = denoised(model, x, sigma, y, noise)
             yield x0.to(noise.dtype)
-            x = x + (lower - sigma) * (x - x0) / sigma
+            x = torch.lerp(x0, x, lower / sigma)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pangen.errors import PangenError
 from pangen.files import make_folder, read_tensors, write_tensors
-from pangen.training.sharded import local, whole
+from pangen.training.sharded import is_spread, local, whole
 
 KEPT = (0.05, 0.10)
 """sigma_rel of the averages that snapshots are taken of."""
@@ -60,13 +60,15 @@ class Follower:
     def __init__(self, average: nn.Module, model: nn.Module) -> None:
         self.mine = [local(p.data) for p in average.parameters()]
         self.theirs = list(model.parameters())
+        self.spread = any(map(is_spread, self.theirs))
         pairs = zip(average.buffers(), model.buffers(), strict=True)
         self.buffers = [(mine, other) for mine, other in pairs if mine.numel()]
 
     @torch.no_grad()
     def follow(self, decay: float, step: int) -> None:
         """Exponential, with the warm-up (1 + t) / (10 + t); buffers are copied."""
-        _move(self.mine, self.theirs, min(decay, (1 + step) / (10 + step)))
+        theirs = list(map(local, self.theirs)) if self.spread else self.theirs
+        _move(self.mine, theirs, min(decay, (1 + step) / (10 + step)))
         for mine, other in self.buffers:
             mine.copy_(other)
 
@@ -80,12 +82,13 @@ def start_powers(model: nn.Module) -> Powers:
 def follow(powers: Powers, model: nn.Module, t: int) -> None:
     """Take in the weights after step t = 1, 2, ..."""
     for sigma_rel, mine in powers.items():
-        _move(list(map(local, mine.values())), list(model.parameters()), beta(gamma_of(sigma_rel), t))
+        theirs = list(map(local, model.parameters()))
+        _move(list(map(local, mine.values())), theirs, beta(gamma_of(sigma_rel), t))
 
 
-def _move(mine: list[Tensor], theirs: list[nn.Parameter], keep: float) -> None:
+def _move(mine: list[Tensor], theirs: Sequence[Tensor], keep: float) -> None:
     if theirs:
-        torch._foreach_lerp_(mine, [local(p.data) for p in theirs], 1 - keep)
+        torch._foreach_lerp_(mine, theirs, 1 - keep)
 
 
 def save_snapshot(run: Path | None, powers: Powers, model: nn.Module, step: int) -> None:

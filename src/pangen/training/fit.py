@@ -36,7 +36,7 @@ from pangen.training.budget import measure
 from pangen.training.checkpoint import resume_state, save_checkpoint
 from pangen.training.convergence import falling_warnings, lag_warnings
 from pangen.training.diagnose import first_not_finite
-from pangen.training.footprint import batch_that_fits, check_footprint, ran_out
+from pangen.training.footprint import check_footprint, ran_out
 from pangen.training.interrupt import stoppable
 from pangen.training.looks import Looks, drawn, looks_of, sample_alarms
 from pangen.training.loop import Best, State, start_state, train_step
@@ -268,9 +268,9 @@ class _Training:
             return LostError(f"{parallel.who()} ran out of memory")
         for optimizer in self.state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        fits = batch_that_fits(self.state.model, self.batch(), Progress(self.state.step, self.settings.steps))
-        at_once = self.train.size // pieces_of(self.train.size, self.settings.accumulate)
-        return ran_out(self.state.step, at_once, fits)
+        at_once = -(-self.train.size // pieces_of(self.train.size, self.settings.accumulate))
+        progress = Progress(self.state.step, self.settings.steps)
+        return ran_out(self.state.model, self.batch(), progress, self.settings, at_once)
 
     def batch(self) -> Batch:
         """The whole one of the present step, and its noise."""

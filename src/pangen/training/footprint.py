@@ -17,6 +17,7 @@ from pangen.memory import free_memory, gibibytes, is_exhausted
 from pangen.model import GenerativeModel
 from pangen.recipes.recipe import Training
 from pangen.space import Batch, Progress
+from pangen.training.recompute import blocks, recompute
 
 PART, FEWEST = 8, 4
 """The trial takes one example of so many of a batch, and not fewer than these."""
@@ -34,6 +35,10 @@ class Footprint:
     def need(self, batch: float) -> float:
         """In all, for so many examples at once."""
         return self.fixed + self.example * batch
+
+    def examples(self, free: int) -> int:
+        """How many at once need no more than what is free; at most."""
+        return max(int((free - self.fixed) / self.example), 0) if self.example else 0
 
 
 def footprint(model: GenerativeModel, train: Batches, settings: Training) -> Footprint:
@@ -98,15 +103,31 @@ def check_footprint(model: GenerativeModel, train: Batches, settings: Training) 
         f"training needs {gibibytes(found.need(at_once))} at least, {gibibytes(found.fixed)} of them for weights, "
         f"gradients and averages, and {gibibytes(free)} are free"
     )
-    fits = int((free - found.fixed) / found.example) if found.example else 0
-    if fits < 1:
-        raise PangenError(f"{need}; take a smaller model (--model...).")
-    raise PangenError(f"{need}; {_pieces(train.size, fits)}.")
+    fits, kept = found.examples(free), 0
+    if found.example and _could_recompute(model, settings):
+        recompute(model)  # which will not be trained
+        kept = footprint(model, train, settings).examples(free)
+    raise PangenError(f"{need}; {_advice(train.size, at_once, fits, kept)}.")
 
 
-def batch_that_fits(model: GenerativeModel, batch: Batch, progress: Progress) -> int:
-    """The largest half, quarter ... of a batch whose gradients can be found; 0 where none can."""
-    size, players = len(batch.x) // 2, model.players()
+def ran_out(
+    model: GenerativeModel, batch: Batch, progress: Progress, settings: Training, at_once: int
+) -> PangenError:
+    """The error for memory that ended at a step, though the estimate saw no harm; the training of `model` is over.
+
+    `at_once` of the batch's examples were too many.
+    """
+    fits, kept = batch_that_fits(model, batch, progress, at_once // 2), 0
+    if _could_recompute(model, settings):
+        recompute(model)
+        kept = batch_that_fits(model, batch, progress, at_once)
+    advice = _advice(len(batch.x), at_once, fits, kept)
+    return PangenError(f"memory ran out at step {progress.step} with {at_once} examples at once; {advice}.")
+
+
+def batch_that_fits(model: GenerativeModel, batch: Batch, progress: Progress, most: int) -> int:
+    """The largest of `most`, its half, its quarter ... of a batch's examples whose gradients can be found; or 0."""
+    size, players = most, model.players()
     while size > 1:
         part = Batch(batch.x[:size], None if batch.y is None else batch.y[:size])
         try:
@@ -121,14 +142,21 @@ def batch_that_fits(model: GenerativeModel, batch: Batch, progress: Progress) ->
     return 0
 
 
-def ran_out(step: int, batch: int, fits: int) -> PangenError:
-    """The error for memory that ended at a step, though the estimate saw no harm."""
-    remedy = _pieces(batch, fits) if fits else "take a smaller model (--model...)"
-    return PangenError(f"memory ran out at step {step} with {batch} examples at once; {remedy}.")
+def _could_recompute(model: GenerativeModel, settings: Training) -> bool:
+    return not settings.recompute and next(blocks(model), None) is not None
 
 
-def _pieces(batch: int, fits: int) -> str:
-    return f"{fits} examples at once fit: set training.accumulate to {-(-batch // fits)}, or training.batch to {fits}"
+def _advice(size: int, at_once: int, fits: int, kept: int) -> str:
+    """What to set where `at_once` of a batch are too many and `fits` are not, nor `kept` with blocks computed again."""
+    found = []
+    if fits:
+        pieces = -(-size // fits)
+        found.append(
+            f"{fits} examples at once fit: set training.accumulate to {pieces}, or training.batch to {fits}"
+        )
+    if kept > fits:
+        found.append(f"with training.recompute set to true {min(kept, at_once)} examples at once fit")
+    return "; ".join(found) or "take a smaller model (--model...)"
 
 
 def _place(x: Tensor) -> int:

@@ -174,7 +174,8 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
     if state.follower is not None:
         state.follower.follow(settings.ema, state.step)
     state.step += 1
-    follow(state.powers, model, state.step)
+    if state.powers:
+        follow(state.powers, model, state.step)
     return log
 
 
