@@ -36,12 +36,11 @@ import pangen
 from pangen import parallel
 from pangen.cli.main import main
 from pangen.training import fit as module
-STEPS = int(sys.argv[5])
 
-task, folder, models, fields = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:5])
-if task == "fit":
+folder, models, fields, steps = sys.argv[1], *map(json.loads, sys.argv[2:])
+if not parallel.restarted():
     for name, mine in models.items():
-        run = pangen.fit(name, "digits", steps=STEPS, out=f"{folder}/{name}", device="cpu", recipe=fields | mine)
+        run = pangen.fit(name, "digits", steps=steps, out=f"{folder}/{name}", device="cpu", recipe=fields | mine)
     main(["sample", f"{folder}/vae", "-n", "150", "--seed", "1", "-o", f"{folder}/x.npy"])
     with parallel.sharing():
         run = pangen.load_run(f"{folder}/vae")
@@ -49,45 +48,24 @@ if task == "fit":
     if parallel.is_first():
         import torch
         torch.save(nats, f"{folder}/nats")
-else:
-    module.CHECKPOINT_SECONDS, module.CHECKPOINT_SHARE = 0.0, 1e9
-    def report(event):
-        if event.step == 3 and parallel.rank() == 1 and not parallel.restarted():
-            os.kill(os.getpid(), signal.SIGKILL)
-    pangen.fit("vae", "digits", steps=2 * STEPS, out=f"{folder}/killed", device="cpu", recipe=fields | models["vae"], report=report)
+module.CHECKPOINT_SECONDS, module.CHECKPOINT_SHARE = 0.0, 1e9
+def report(event):
+    if event.step == 3 and parallel.rank() == 1 and not parallel.restarted():
+        os.kill(os.getpid(), signal.SIGKILL)
+pangen.fit("vae", "digits", steps=2 * steps, out=f"{folder}/killed", device="cpu", recipe=fields | models["vae"], report=report)
 """
-
-
-def launched(task: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Two processes that `torchrun` starts."""
-    (folder / "worker.py").write_text(WORKER)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        *options,
-    ]
-    command += [
-        str(folder / "worker.py"),
-        task,
-        str(folder),
-        json.dumps(MODELS),
-        json.dumps(FIELDS),
-        str(STEPS),
-    ]
-    source = str(Path(pangen.__file__).parents[1])
-    where = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=where, timeout=150)
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
-    """The folder in which two processes have trained every model."""
+    """The folder in which two processes have trained every model, and one more after one of them was killed."""
     folder = tmp_path_factory.mktemp("together")
-    done = launched("fit", folder)
+    (folder / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "1", str(folder / "worker.py"), str(folder)]
+    command += map(json.dumps, (MODELS, FIELDS, STEPS))
+    where = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(pangen.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=where, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -118,13 +96,11 @@ def test_samples_and_likelihoods_do_not_depend_on_the_number_of_processes(togeth
     )
 
 
-def test_a_killed_process_is_started_again_and_loses_at_most_what_no_checkpoint_holds(together, tmp_path):
-    done = launched("kill", tmp_path, "--max-restarts", "1")
-    assert done.returncode == 0, done.stderr
-    assert read_json(tmp_path / "killed" / "card.json")["state"] == "complete"
+def test_a_killed_process_is_started_again_and_loses_at_most_what_no_checkpoint_holds(together):
+    assert read_json(together / "killed" / "card.json")["state"] == "complete"
     mine = {**FIELDS, **MODELS["vae"], "training.accumulate": 2}
     run = pangen.fit("vae", "digits", steps=2 * STEPS, device="cpu", recipe=mine)
-    weights, _ = read_tensors(tmp_path / "killed" / "weights.safetensors")
+    weights, _ = read_tensors(together / "killed" / "weights.safetensors")
     assert all(torch.equal(weights[k], v) for k, v in run.model.state_dict().items())
 
 
