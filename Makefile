@@ -8,9 +8,10 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/pangen compare digits -o demo
 
-# one thread a process: two processes with two threads each are slower than with one
+# one thread a process: two processes with two threads each are slower than with one; each takes what is left of half
+# the tests in a row, so that what several of them need is made once
 test: $(READY)
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

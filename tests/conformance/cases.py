@@ -38,6 +38,7 @@ SMALL = {
 }
 
 SMALL_CODEC = {"vocabulary": 258}
+FEW = {"batch": 32, "validations": 2, "validation_examples": 16, "warmup": 0}
 
 
 def _images(n: int, shape: tuple[int, ...], levels: int, generator: torch.Generator) -> Split:
@@ -197,9 +198,7 @@ class Case:
                     **{k: v for k, v in SMALL.items() if k in known},
                     **chosen,
                 },
-                "training": Training(
-                    **{**defaults, "steps": steps, "batch": 32, "validations": 2, "warmup": 0, **training}
-                ),
+                "training": Training(**{**defaults, **FEW, "steps": steps, **training}),
                 "conditional": self.entry.conditional and bool(self.data.labels or self.data.captioned),
                 "chunk": 8,
             }

@@ -28,6 +28,7 @@ COUPLED = {
     "ebm": "its Markov chains go on with every piece",
     "dcgan": "batch normalisation",
     "stylegan": "the critic sees the spread of a batch",
+    "bert": "a mean over the hidden characters of a batch",
     "seq2seq": "a mean over the characters of a batch",
     "vdm": "the reconstruction is that of the first eighth of a batch",
 }
@@ -38,7 +39,7 @@ LEARNING = [case for case in ONE_EACH if "closed_form" not in case.entry.capabil
 
 
 class Injected(TorchDispatchMode):
-    """Noise that belongs to examples: row r of what is drawn k-th is a function of (k, r), whatever the batch."""
+    """Noise that belongs to examples: all rows of a batch are drawn, whichever come here."""
 
     def __init__(self, rows: range) -> None:
         super().__init__()
@@ -50,22 +51,19 @@ class Injected(TorchDispatchMode):
         if not random or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         self.drawn += 1
+        torch.default_generator.manual_seed(self.drawn)
         if "multinomial" in str(func):  # so many draws
             args = (args[0].expand(args[1], -1), 1, *args[2:])
         place = next((p for p in map(self.place, args) if p is not None), None)
         if place is None:  # of the batch as a whole
-            torch.manual_seed(self.drawn)
             return func(*args, **kwargs)
-        found = []
-        for i, r in enumerate(self.rows):
-            torch.manual_seed(1000 * self.drawn + r)
-            found.append(func(*(self.row(a, place, i) for a in args), **kwargs))
-        if isinstance(found[0], tuple):
-            return tuple(self.joined(parts, place) for parts in zip(*found, strict=True))
-        joined = self.joined(found, place)
+        found = func(*(self.whole(a, place) for a in args), **kwargs)
+        if isinstance(found, tuple):
+            return tuple(self.mine(x, place) for x in found)
+        found = self.mine(found, place)
         if "multinomial" in str(func):
-            joined = joined[:, 0]
-        return args[0].copy_(joined) if func._schema.is_mutable else joined
+            found = found[:, 0]
+        return args[0].copy_(found) if func._schema.is_mutable else found
 
     def place(self, a: object) -> int | None:
         """The dimension of the examples; the first may hold them several times, one after the other."""
@@ -75,16 +73,21 @@ class Injected(TorchDispatchMode):
         )
         return shape.index(n) if n in shape else 0 if shape and shape[0] and shape[0] % n == 0 else None
 
-    def row(self, a: object, place: int, i: int) -> object:
-        """Row i of a tensor, or the size of one row, wherever these are."""
+    def whole(self, a: object, place: int) -> object:
+        """A tensor with a row for every example of the batch, ours in their places; or its size."""
         if self.place(a) is None:
             return a
-        if isinstance(a, torch.Tensor):
-            return a.index_select(place, torch.arange(i, a.shape[place], len(self.rows)))
-        return [*a[:place], a[place] // len(self.rows), *a[place + 1 :]]
+        if not isinstance(a, torch.Tensor):
+            return [*a[:place], a[place] // len(self.rows) * ROWS, *a[place + 1 :]]
+        ours = torch.arange(a.shape[place]).unflatten(0, (-1, len(self.rows)))
+        every = ours[:, :1].repeat(1, ROWS)
+        every[:, self.rows.start : self.rows.stop] = ours
+        return a.index_select(place, every.flatten())
 
-    def joined(self, rows: list[torch.Tensor], place: int) -> torch.Tensor:
-        return torch.stack(rows, place + 1).flatten(place, place + 1)
+    def mine(self, x: torch.Tensor, place: int) -> torch.Tensor:
+        """The rows of ours."""
+        every = torch.arange(x.shape[place]).unflatten(0, (-1, ROWS))
+        return x.index_select(place, every[:, self.rows.start : self.rows.stop].flatten())
 
 
 def gradients(state: State, batch: Batch, count: int, settings: Training) -> dict[str, torch.Tensor]:

@@ -6,14 +6,17 @@ import pytest
 from mistake import MISTAKES
 from page import PAGE, numbers, printed, section
 
+every_mistake = pytest.mark.parametrize("number", range(1, 26), scope="module")
+"""Its tests come after each other, in the process that has measured it."""
 
-@pytest.mark.parametrize("number", range(1, 26))
+
+@every_mistake
 def test_the_damage_and_the_right_way(number):
     for damage in MISTAKES[number].measure():
         assert damage.proven, damage
 
 
-@pytest.mark.parametrize("number", range(1, 26))
+@every_mistake
 def test_the_page_tells_it(number):
     """`python tests/errata/page.py` brings it up to date; numbers may differ in their last digits between machines."""
     text = PAGE.read_text()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from pangen.data.dataset import Data, Split
+from pangen.evaluation import features
 from pangen.model import GenerativeModel
-from pangen.registry import Entry
+from pangen.registry import Entry, entries
 from pangen.rng import generator
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
@@ -152,3 +156,13 @@ FAKES = {
     "buggy": entry("buggy", "Buggy", IMAGE, conditional=True),
     "codes": entry("codes", "Mean", IMAGE, samples=False, sampling="none: no prior"),
 }
+
+
+@contextmanager
+def quick_fakes() -> Iterator[None]:
+    """For fixtures that serve several tests: the fakes stand in the registry, and features come of a few steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, fake in FAKES.items():
+            patch.setitem(entries(), name, fake)
+        patch.setattr(features, "_classifier", partial(features._classifier, steps=5))
+        yield

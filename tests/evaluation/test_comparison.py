@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_fakes import image_data, normal_data
+from evaluation_fakes import image_data, normal_data, quick_fakes
 
 from pangen.errors import PangenError
 from pangen.evaluation import Stage, compare, table_rows
 from pangen.evaluation.judge import without_cost
 from pangen.evaluation.yardsticks import CHEATS, REAL_ROW
 
+pytestmark = pytest.mark.usefixtures("quick_features")
 MODELS = ("independent", "mean", "broken", "buggy", "codes")
 
 
@@ -26,14 +27,8 @@ def trained(stages: list[Stage]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    from evaluation_fakes import FAKES
-
-    from pangen.registry import entries
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, entry in FAKES.items():
-            patch.setitem(entries(), name, entry)
-        out = tmp_path_factory.mktemp("comparison") / "rows"
+    out = tmp_path_factory.mktemp("comparison") / "rows"
+    with quick_fakes():
         return out, compare(image_data(), MODELS, steps=12, out=out, device="cpu")
 
 

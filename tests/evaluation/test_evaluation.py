@@ -24,7 +24,7 @@ def test_bits_per_dim_of_a_uniform_model_is_log2_of_the_levels() -> None:
     assert bits_per_dim(-64 * math.log(17), 64) == pytest.approx(math.log2(17))
 
 
-def test_an_evaluation_is_json_and_complete(digits_run: Path) -> None:
+def test_an_evaluation_is_json_and_complete(digits_run: Path, quick_features: None) -> None:
     row = evaluate(digits_run, samples=400)
     json.dumps(row, allow_nan=False)
     assert (row["model"], row["family"], row["data"], row["split"], row["seed"]) == (
@@ -55,7 +55,7 @@ def test_an_evaluation_is_json_and_complete(digits_run: Path) -> None:
     }
 
 
-def test_the_likelihood_is_marginal_and_the_conditional_one_stands_apart() -> None:
+def test_the_likelihood_is_marginal_and_the_conditional_one_stands_apart(quick_features: None) -> None:
     data = image_data()
     run = pangen.fit("independent", data, device="cpu")
     row = evaluate(run, data)
@@ -137,7 +137,7 @@ def test_real_data_is_no_cheat() -> None:
     assert mark_caught([real, same])[1]["caught_by"] == []
 
 
-def test_what_cannot_be_measured_says_why() -> None:
+def test_what_cannot_be_measured_says_why(quick_features: None) -> None:
     data = image_data()
     measure = Judge(data)
     row = measure.judge(pangen.fit("codes", data, steps=2, device="cpu"))
@@ -147,7 +147,7 @@ def test_what_cannot_be_measured_says_why() -> None:
     assert memory["classification"] == {"none": "not conditional"}
 
 
-def test_where_unseen_examples_equal_training_ones_copies_are_no_sign() -> None:
+def test_where_unseen_examples_equal_training_ones_copies_are_no_sign(quick_features: None) -> None:
     """All that is unseen is a copy: so many are to be expected, and that rate is stated."""
     data = image_data()
     same = replace(data, test=Split(data.train.x[:90], data.train.y[:90]))
@@ -162,7 +162,7 @@ def test_network_evaluations_are_counted(digits_run: Path) -> None:
     assert network_evaluations(pangen.fit("mean", image_data(), steps=1, device="cpu").model) == 1
 
 
-def test_the_same_seed_gives_the_same_evaluation() -> None:
+def test_the_same_seed_gives_the_same_evaluation(quick_features: None) -> None:
     data = image_data()
     run, measure = pangen.fit("independent", data, device="cpu"), Judge(data)
     one, two = measure.judge(run), measure.judge(run)

@@ -8,26 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_fakes import image_data
+from evaluation_fakes import image_data, quick_fakes
 
 import pangen
 from pangen.errors import PangenError
 from pangen.evaluation import compare, merge_ledgers, verify
 from pangen.evaluation.ledger import agree, read_ledger
 
+pytestmark = pytest.mark.usefixtures("quick_features")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from evaluation_fakes import FAKES
-
-    from pangen.registry import entries
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, entry in FAKES.items():
-            patch.setitem(entries(), name, entry)
-        out = tmp_path_factory.mktemp("verify") / "rows"
+    out = tmp_path_factory.mktemp("verify") / "rows"
+    with quick_fakes():
         compare(image_data(), "mean,broken", steps=5, out=out, device="cpu")
-        return out
+    return out
 
 
 def test_a_line_has_all_that_a_number_needs(folder: Path) -> None:

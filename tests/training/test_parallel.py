@@ -36,12 +36,11 @@ import pangen
 from pangen import parallel
 from pangen.cli.main import main
 from pangen.training import fit as module
-STEPS = int(sys.argv[5])
 
-task, folder, models, fields = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:5])
-if task == "fit":
+folder, models, fields, steps = sys.argv[1], *map(json.loads, sys.argv[2:])
+if not parallel.restarted():
     for name, mine in models.items():
-        run = pangen.fit(name, "digits", steps=STEPS, out=f"{folder}/{name}", device="cpu", recipe=fields | mine)
+        run = pangen.fit(name, "digits", steps=steps, out=f"{folder}/{name}", device="cpu", recipe=fields | mine)
     main(["sample", f"{folder}/vae", "-n", "150", "--seed", "1", "-o", f"{folder}/x.npy"])
     with parallel.sharing():
         run = pangen.load_run(f"{folder}/vae")
@@ -49,49 +48,24 @@ if task == "fit":
     if parallel.is_first():
         import torch
         torch.save(nats, f"{folder}/nats")
-elif task == "own":
-    import torch.distributed as dist
-    place = {} if len(sys.argv) == 6 else {"init_method": f"file://{folder}/meeting", "rank": int(sys.argv[6]), "world_size": 2}
-    dist.init_process_group("gloo", **place)
-    pangen.fit("vae", "digits", steps=STEPS, out=f"{folder}/theirs", device="cpu", recipe=fields | models["vae"])
-    dist.barrier()
-    dist.destroy_process_group()
-    out = f"{folder}/ours" if "RANK" in os.environ else f"{folder}/{place['rank']}"
-    pangen.fit("vae", "digits", steps=STEPS, out=out, device="cpu", recipe=fields | models["vae"])
-else:
-    module.CHECKPOINT_SECONDS, module.CHECKPOINT_SHARE = 0.0, 1e9
-    def report(event):
-        if event.step == 3 and parallel.rank() == 1 and not parallel.restarted():
-            os.kill(os.getpid(), signal.SIGKILL)
-    pangen.fit("vae", "digits", steps=2 * STEPS, out=f"{folder}/killed", device="cpu", recipe=fields | models["vae"], report=report)
+module.CHECKPOINT_SECONDS, module.CHECKPOINT_SHARE = 0.0, 1e9
+def report(event):
+    if event.step == 3 and parallel.rank() == 1 and not parallel.restarted():
+        os.kill(os.getpid(), signal.SIGKILL)
+pangen.fit("vae", "digits", steps=2 * steps, out=f"{folder}/killed", device="cpu", recipe=fields | models["vae"], report=report)
 """
-
-
-def launched(task: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Two processes that `torchrun` starts."""
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
-    command = [sys.executable, *start, *work(task, folder)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment(), timeout=150
-    )
-
-
-def work(task: str, folder: Path) -> list[str]:
-    """The worker's file, and what it is told."""
-    (folder / "worker.py").write_text(WORKER)
-    told = (task, folder, json.dumps(MODELS), json.dumps(FIELDS), STEPS)
-    return [str(folder / "worker.py"), *map(str, told)]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(pangen.__file__).parents[1])}
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
-    """The folder in which two processes have trained every model."""
+    """The folder in which two processes have trained every model, and one more after one of them was killed."""
     folder = tmp_path_factory.mktemp("together")
-    done = launched("fit", folder)
+    (folder / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "1", str(folder / "worker.py"), str(folder)]
+    command += map(json.dumps, (MODELS, FIELDS, STEPS))
+    where = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(pangen.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=where, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -122,56 +96,12 @@ def test_samples_and_likelihoods_do_not_depend_on_the_number_of_processes(togeth
     )
 
 
-def test_a_killed_process_is_started_again_and_loses_at_most_what_no_checkpoint_holds(together, tmp_path):
-    done = launched("kill", tmp_path, "--max-restarts", "1")
-    assert done.returncode == 0, done.stderr
-    assert read_json(tmp_path / "killed" / "card.json")["state"] == "complete"
+def test_a_killed_process_is_started_again_and_loses_at_most_what_no_checkpoint_holds(together):
+    assert read_json(together / "killed" / "card.json")["state"] == "complete"
     mine = {**FIELDS, **MODELS["vae"], "training.accumulate": 2}
     run = pangen.fit("vae", "digits", steps=2 * STEPS, device="cpu", recipe=mine)
-    weights, _ = read_tensors(tmp_path / "killed" / "weights.safetensors")
+    weights, _ = read_tensors(together / "killed" / "weights.safetensors")
     assert all(torch.equal(weights[k], v) for k, v in run.model.state_dict().items())
-
-
-def trained_in_two_pieces() -> dict[str, torch.Tensor]:
-    mine = {**FIELDS, **MODELS["vae"], "training.accumulate": 2}
-    return pangen.fit("vae", "digits", steps=STEPS, device="cpu", recipe=mine).model.state_dict()
-
-
-def test_the_process_group_of_a_script_is_used_and_left_to_it(tmp_path):
-    done = launched("own", tmp_path)
-    assert done.returncode == 0, done.stderr
-    expected = trained_in_two_pieces()
-    for run in ("theirs", "ours"):  # while it lasts, and after it by what `torchrun` has told
-        assert read_json(tmp_path / run / "card.json")["processes"] == 2
-        weights, _ = read_tensors(tmp_path / run / "weights.safetensors")
-        torch.testing.assert_close(weights, dict(expected), rtol=0, atol=1e-6)
-
-
-def test_a_process_group_needs_no_torchrun_and_after_it_each_is_alone(tmp_path):
-    command = [sys.executable, *work("own", tmp_path)]
-    both = [subprocess.Popen([*command, str(rank)], env=environment()) for rank in range(2)]
-    try:
-        assert [process.wait(timeout=150) for process in both] == [0, 0]
-    finally:
-        for process in both:
-            process.kill()
-    processes = {run: read_json(tmp_path / run / "card.json")["processes"] for run in ("theirs", "0", "1")}
-    assert processes == {"theirs": 2, "0": 1, "1": 1}
-
-
-def test_a_process_group_that_carries_nothing_of_the_cpu_is_refused(monkeypatch):
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        monkeypatch.setattr(dist, "get_backend_config", lambda: "cuda:nccl")
-        assert pangen.fit("independent", "digits", conditional=False).card["processes"] == 1
-        monkeypatch.setattr(dist, "get_world_size", lambda: 2)
-        with pytest.raises(PangenError, match=r"no tensors of the CPU \(cuda:nccl\)"):
-            pangen.fit("independent", "digits", conditional=False)
-        assert dist.is_initialized()
-    finally:
-        dist.destroy_process_group()
 
 
 @pytest.fixture

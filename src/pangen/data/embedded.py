@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -44,7 +45,7 @@ def embedded_data(name: str) -> Data:
 def digits() -> Data:
     """1797 images 8x8 with 17 grey levels and 10 classes."""
     # read from where scikit-learn keeps them: to import it takes longer than a small training
-    package = Path(*find_spec("sklearn").submodule_search_locations)  # type: ignore[union-attr]  # it is required
+    package = Path(cast("str", cast("ModuleSpec", find_spec("sklearn")).origin)).parent
     rows = torch.from_numpy(np.loadtxt(package / "datasets/data/digits.csv.gz", np.uint8, delimiter=","))
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     x, y = rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].long()

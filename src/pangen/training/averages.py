@@ -59,7 +59,7 @@ class Follower:
 
     def __init__(self, average: nn.Module, model: nn.Module) -> None:
         self.mine = [local(p.data) for p in average.parameters()]
-        self.theirs = list(model.parameters())
+        self.theirs: list[Tensor] = list(model.parameters())
         self.spread = any(map(is_spread, self.theirs))
         pairs = zip(average.buffers(), model.buffers(), strict=True)
         self.buffers = [(mine, other) for mine, other in pairs if mine.numel()]
@@ -86,7 +86,7 @@ def follow(powers: Powers, model: nn.Module, t: int) -> None:
         _move(list(map(local, mine.values())), theirs, beta(gamma_of(sigma_rel), t))
 
 
-def _move(mine: list[Tensor], theirs: Sequence[Tensor], keep: float) -> None:
+def _move(mine: list[Tensor], theirs: list[Tensor], keep: float) -> None:
     if theirs:
         torch._foreach_lerp_(mine, theirs, 1 - keep)
 
