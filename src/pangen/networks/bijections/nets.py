@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +30,9 @@ class FlatNet(nn.Module):
     ) -> None:
         super().__init__()
         self.k = k
+        in_place = partial(nn.ReLU, inplace=True)  # of a sum that nobody else reads
         self.net = MLP(
-            inputs + context, k * outputs, width, depth, activation=nn.ReLU, dropout=dropout, zero=True
+            inputs + context, k * outputs, width, depth, activation=in_place, dropout=dropout, zero=True
         )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
