@@ -36,13 +36,8 @@ def is_wide(processors: str) -> bool:
 
 def linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
     """x W^T + b: `x` `(..., inputs)`, `W` `(outputs, inputs)` and `b` `(outputs,)` to `(..., outputs)`."""
-    large = x.is_cpu and x.dtype == W.dtype == torch.float32 and x.numel() * len(W) >= WORTHWHILE
-    if (
-        not large
-        or not onednn_is_faster()
-        or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
-    ):
+    plain = torch.compiler.is_compiling() or not onednn_is_faster() or torch.is_autocast_enabled("cpu")
+    if plain or not x.is_cpu or not x.dtype == W.dtype == torch.float32 or x.numel() * len(W) < WORTHWHILE:
         return nn.functional.linear(x, W, b)
     return _Product.apply(x.reshape(-1, x.shape[-1]), W, b).view(*x.shape[:-1], len(W))
 

@@ -36,11 +36,11 @@ class FlatNet(nn.Module):
         )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        *hidden, _ = self.net
+        *hidden, head = self.net
         h = x if context is None else torch.cat([x, context], 1)
         for layer in hidden:
             h = layer(h)
-        return parameters_first(h, self.net.head.weight, self.net.head.bias, self.k)
+        return parameters_first(h, head.weight, head.bias, self.k)
 
 
 def parameters_first(h: Tensor, weight: Tensor, bias: Tensor, k: int) -> Tensor:
