@@ -4,11 +4,13 @@
     python benchmarks/peers.py --threads 2
     python benchmarks/peers.py --only zuko "gpt training"
     python benchmarks/peers.py --list
+    python benchmarks/peers.py --page
 
 A result is the median, over turns, of their time over ours, with the interval that covers it with at least 95 %
 probability, from the turns' order alone. Numbers of parameters must agree, losses fall on both sides, and what is drawn
 have one shape; else there is no result. Products are float32 on both sides, or rounded to bfloat16 on both; where only
-ours are, that is each side's own best setting and says so. Nothing is compiled. A peer that is not installed is left out.
+ours are, that is each side's own best setting and says so. Nothing is compiled. A peer that is not installed is left out. `--page` writes the table of docs/cost.md from the last
+result of each pair.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ import argparse
 import os
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
-from peers import adversarial, autoregressive, diffusion, energy, flows, latent
+from peers import adversarial, autoregressive, diffusion, energy, flows, latent, page
 from peers.pair import OURS, Package, Pair
 from peers.turns import CLOCKS, compare
+from readme import between
 
 KINDS = (latent, energy, flows, diffusion, autoregressive, adversarial)
 FEWEST = 7
+PAGE = Path(__file__).parents[1] / "docs" / "cost.md"
 
 
 def main() -> None:
@@ -35,6 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="pairs whose names contain one of these")
     parser.add_argument("--list", action="store_true", help="the names of all pairs, and no more")
+    parser.add_argument("--page", action="store_true", help="write the table of docs/cost.md, and no more")
     parser.add_argument("--pairs", type=int, default=9, help="turns of each side, at least 7")
     parser.add_argument("--turn", type=float, default=0.3, help="seconds of a turn, at least")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -45,6 +51,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.pairs < FEWEST:
         parser.error(f"--pairs {args.pairs} is too few for an interval; take at least {FEWEST}.")
+    if args.page:
+        between(PAGE, "peers", page.table())
+        return
     torch.set_num_threads(args.threads)
     chosen = [p for p in everything() if not args.only or any(name in p.name for name in args.only)]
     if not chosen:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pangen.networks import linear as module
-from pangen.networks.linear import WORTHWHILE, Linear, linear
+from pangen.networks.linear import WORTHWHILE, Linear, is_wide, linear
 
 if not torch.backends.mkldnn.is_available():
     pytest.skip("needs a torch with oneDNN", allow_module_level=True)
@@ -18,7 +18,7 @@ if not torch.backends.mkldnn.is_available():
 def products(monkeypatch):
     """Lists the shapes that went to oneDNN, which is used whatever the processor."""
     found, apply = [], module._Product.apply
-    monkeypatch.setattr(module, "_faster", lambda: True)
+    monkeypatch.setattr(module, "onednn_is_faster", lambda: True)
     monkeypatch.setattr(module._Product, "apply", lambda *args: found.append(args[0].shape) or apply(*args))
     return found
 
@@ -92,6 +92,15 @@ def test_small_and_other_numbers_stay_with_torch(products):
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(torch.randn(400, 100), torch.randn(100, 100)).dtype == torch.bfloat16
     assert not products
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "wide"),
+    [("AuthenticAMD", 25, False), ("AuthenticAMD", 26, True), ("GenuineIntel", 26, False)],
+)
+def test_only_processors_of_amd_that_multiply_512_bits_at_once_are_wide(vendor, family, wide):
+    """Those before Zen 5 do it in two halves, and MKL is as fast on them."""
+    assert is_wide(f"vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\n") == wide
 
 
 def test_repeated_rows_are_multiplied_as_fast_as_others(products):

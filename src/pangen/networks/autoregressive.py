@@ -66,9 +66,11 @@ class MaskedMLP(nn.Module):
         h = self.enter(x)
         h = relu_(h if self.context is None else h + self.context(context))
         for layer in self.hidden:
-            h = relu_(layer(self.dropout(h)))
-        leave = self.leave
-        return parameters_first(self.dropout(h), leave.weight * leave.mask[0], leave.bias, self.k)
+            h = relu_(layer(self.dropped(h)))
+        return parameters_first(self.dropped(h), self.leave.left(), self.leave.bias, self.k)
+
+    def dropped(self, h: Tensor) -> Tensor:
+        return self.dropout(h) if self.dropout.p else h
 
     def one_by_one(self, z: Tensor, context: Tensor | None, map_: Elementwise) -> Tensor:
         """The x `(D, B)` that `map_`, told this network's parameters of x, takes to z.

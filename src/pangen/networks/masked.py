@@ -19,6 +19,7 @@ class MaskedLinear(Linear):
     def __init__(self, mask: Tensor) -> None:
         super().__init__(mask.shape[2], mask.shape[1])
         self.mask = nn.Buffer(mask.to(self.weight.dtype), persistent=False)
+        self.whole = bool(mask.all())
         # scaled by the connections that are left, so that early outputs start as lively as late ones
         fan_in = mask.float().mean(0).sum(1, keepdim=True).clamp(min=1)
         with torch.no_grad():
@@ -26,8 +27,13 @@ class MaskedLinear(Linear):
             self.bias.zero_()
 
     def forward(self, x: Tensor, ordering: int = 0) -> Tensor:
-        mask = self.mask[ordering if len(self.mask) > 1 else 0]
-        return linear(x, self.weight * mask, self.bias)
+        return linear(x, self.left(ordering), self.bias)
+
+    def left(self, ordering: int = 0) -> Tensor:
+        """M[ordering] * W, which is W where nothing is masked."""
+        if self.whole:
+            return self.weight
+        return self.weight * self.mask[ordering if len(self.mask) > 1 else 0]
 
 
 class MaskedResidual(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import ClassVar, TypeVar, cast
 
@@ -30,7 +31,7 @@ class MLP(nn.Sequential):
         width: int,
         depth: int = 2,
         *,
-        activation: type[nn.Module] = nn.SiLU,
+        activation: Callable[[], nn.Module] = nn.SiLU,
         dropout: float = 0.0,
         zero: bool = False,
     ) -> None:

@@ -142,6 +142,8 @@ def _extras() -> dict[str, dict[str, str]]:
 
 def _traps(facts: dict[str, Any]) -> list[str]:
     """What is known to go wrong on such a machine, each with its remedy."""
+    from pangen.networks.linear import onednn_is_faster
+
     devices, threads, data = facts["devices"], facts["threads"], facts["data"]
     found = []
     built = devices["torch built for"]
@@ -168,7 +170,7 @@ def _traps(facts: dict[str, Any]) -> list[str]:
         found.append(
             f"{threads['load']:.0f} programs compete for {threads['cores']} cores: budgets in seconds buy fewer steps."
         )
-    if "AMD" in devices["processor"] and devices["instructions"] == "AVX512":
+    if onednn_is_faster():
         found.append(
             "MKL does without AVX-512 on this processor of AMD's: Pangen's models avoid it; in one of your own take "
             "pangen.networks.linear.Linear, not torch.nn.Linear."

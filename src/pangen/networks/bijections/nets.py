@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -28,16 +30,17 @@ class FlatNet(nn.Module):
     ) -> None:
         super().__init__()
         self.k = k
+        in_place = partial(nn.ReLU, inplace=True)  # of a sum that nobody else reads
         self.net = MLP(
-            inputs + context, k * outputs, width, depth, activation=nn.ReLU, dropout=dropout, zero=True
+            inputs + context, k * outputs, width, depth, activation=in_place, dropout=dropout, zero=True
         )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        *hidden, _ = self.net
+        *hidden, head = self.net
         h = x if context is None else torch.cat([x, context], 1)
         for layer in hidden:
             h = layer(h)
-        return parameters_first(h, self.net.head.weight, self.net.head.bias, self.k)
+        return parameters_first(h, head.weight, head.bias, self.k)
 
 
 def parameters_first(h: Tensor, weight: Tensor, bias: Tensor, k: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,11 @@ class Compose(Transform):
         self.parts = listed(parts)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        log_det = x.new_zeros(len(x))
+        log_dets = []
         for part in self.parts:
-            x, more = part(x, context)
-            log_det = log_det + more
-        return x, log_det
+            x, log_det = part(x, context)
+            log_dets.append(log_det)
+        return x, reduce(torch.add, log_dets) if log_dets else x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         for part in reversed(self.parts):
