@@ -84,6 +84,24 @@ def test_made_sees_exactly_what_comes_before():
         assert torch.equal(seen, rank[:, None] > rank[None])
 
 
+@pytest.mark.parametrize("width", [4, 24])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_made_step_by_step_is_made_in_one_pass(width, depth):
+    """In every order, told a context or not, also where some ranks have no hidden unit of their own."""
+    torch.manual_seed(0)
+    ranks = torch.stack([torch.arange(6), torch.tensor([3, 0, 5, 1, 4, 2])])
+    for context in (None, torch.randn(5, 3, dtype=torch.double)):
+        told = 0 if context is None else 3
+        net = MaskedResidual(ranks, inputs=2, outputs=3, width=width, depth=depth, context=told)
+        net, x = net.double().eval().requires_grad_(False), torch.randn(5, 6, 2, dtype=torch.double)
+        for ordering, rank in enumerate(ranks):
+            cache, found = net.start(5, context, ordering), torch.empty(5, 6, 3, dtype=torch.double)
+            for d in rank.argsort().tolist():
+                found[:, d] = net.ahead(cache)
+                net.advance(cache, x[:, d])
+            assert torch.allclose(found, net(x, context, ordering))
+
+
 @pytest.mark.parametrize("space", [GREY, COLOUR, WORDS])
 def test_gpt_does_not_see_the_future(space):
     model = shaken(GPT(space, width=16))

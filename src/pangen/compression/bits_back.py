@@ -31,8 +31,11 @@ FINEST = 12
 """2^-12 is the narrowest cell."""
 SPARE = 64
 """Bits that are never popped, so that the stack can tell where it ends."""
-ROWS = 64
-"""Examples that one network call serves at most."""
+ROWS, FEWEST = 64, 16
+"""Examples that one network call serves at most, and at least: oneDNN leaves small convolutions of fewer to slower code."""
+VALUES = 2**14
+"""That so many examples have together, about: what layers make of more does not stay in the cache, and its memory is
+given back and fetched anew at each layer."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ class Grid:
     def for_scale(cls, sigma: float) -> Grid:
         """Cells of half a standard deviation at most, which cost 0.01 nats more than endless precision."""
         return cls(min(max(math.ceil(-math.log2(sigma / 2)), 0), FINEST))
+
+
+def rows_of(run: Run) -> int:
+    """Examples that one call of a run's networks serves."""
+    return min(max(VALUES // math.prod(run.codec.data_space.shape), FEWEST), ROWS)
 
 
 Pick = Callable[[Grid, Normal], Tensor]
@@ -148,8 +156,10 @@ def stacked(
     put: Callable[[Stack, slice], tuple[Stack, float, float]],
     *,
     room: float,
+    rows: int = ROWS,
 ) -> Stacked:
-    """`count` examples, as many at once as the stack has bits for, on `initial` bytes or, where these run out, more.
+    """`count` examples, as many at once, up to `rows`, as the stack has bits for, on `initial` bytes or, where these run
+    out, more.
 
     `put` puts some examples on a stack, and says what they are worth in nats and how few bits there were in between;
     `room` is how much more than the last ones the next may need.
@@ -161,14 +171,14 @@ def stacked(
         trial, nats, least = put(stack.copy(), slice(at, at + n))
         if least < SPARE:
             if n == 1:
-                return stacked(2 * initial, count, put, room=room)
+                return stacked(2 * initial, count, put, room=room, rows=rows)
             n //= 2
             continue
         spent = (stack.bits - least) / n
         stack, total = trial, total + nats
         groups.append(n)
         at += n
-        n = max(min(int(stack.bits / (room * spent + 1)), ROWS, count - at), 1)
+        n = max(min(int(stack.bits / (room * spent + 1)), rows, count - at), 1)
     return Stacked(stack.words(), initial, total, groups)
 
 
@@ -190,12 +200,18 @@ class BitsBack:
     fine: list[int] = field(default_factory=list)
     """Of the grid of each group of codes."""
 
+    @property
+    def rows(self) -> int:
+        return rows_of(self.run)
+
     def write(self, raw: Tensor, labels: Tensor | None) -> np.ndarray:
         """The words of the stack; it grows with what is on it, so that little has to be there at the start."""
         if len(raw):
-            self.fine = self._fine(raw[:ROWS], None if labels is None else labels[:ROWS])
+            self.fine = self._fine(raw[: self.rows], None if labels is None else labels[: self.rows])
             self.initial = self._needed(raw[:1], None if labels is None else labels[:1])
-        found = stacked(self.initial, len(raw), partial(self._stacked, raw, labels), room=1.25)
+        found = stacked(
+            self.initial, len(raw), partial(self._stacked, raw, labels), room=1.25, rows=self.rows
+        )
         self.initial, self.nats, self.groups = found.initial, found.nats, found.groups
         return found.words
 
@@ -220,7 +236,7 @@ class BitsBack:
     def _fine(self, raw: Tensor, labels: Tensor | None) -> list[int]:
         """As the narrowest q of each group of codes asks for."""
         groups, _ = descend(
-            self.run.model, self._x(raw), self._inputs(labels), ROWS, lambda grid, q: grid.nearest(q.mean), finest()
+            self.run.model, self._x(raw), self._inputs(labels), self.rows, lambda grid, q: grid.nearest(q.mean), finest()
         )  # fmt: skip
         narrow = (float(group.q.log_scale[: len(raw)].min().exp()) for group in groups)
         return [Grid.for_scale(sigma).fine for sigma in narrow]
@@ -237,19 +253,17 @@ class BitsBack:
         return 4 * (-(-(before - stack.bits + SPARE) // 32) + 1)
 
     def _inputs(self, y: Tensor | None) -> Tensor | None:
-        return self.run.codec.space.filled(y, ROWS)
+        return self.run.codec.space.filled(y, self.rows)
 
     def _x(self, raw: Tensor) -> Tensor:
-        whole = torch.zeros(ROWS, *raw.shape[1:], dtype=raw.dtype)
-        whole[: len(raw)] = raw
-        return self.to_x(whole)
+        return self.to_x(_filled(raw, self.rows))
 
     def _popped(
         self, stack: Stack, raw: Tensor, labels: Tensor | None
     ) -> tuple[list[Group], Discrete, float]:
         n, x, y = len(raw), self._x(raw), self._inputs(labels)
 
-        groups, found = descend(self.run.model, x, y, ROWS, _popping(stack, n), self._grids())
+        groups, found = descend(self.run.model, x, y, self.rows, _popping(stack, n, self.rows), self._grids())
         px = found()
         nats = -px.log_prob(x)[:n].double()
         for group in groups:
@@ -262,9 +276,7 @@ class BitsBack:
         self, stack: Stack, raw: Tensor, groups: list[Group], px: Discrete, labels: Tensor | None
     ) -> None:
         n = len(raw)
-        levels = torch.zeros(ROWS, *raw.shape[1:], dtype=torch.int64)
-        levels[:n] = raw
-        push_levels(stack, lambda k: px.below(_filled(k))[:n], self.levels, levels[:n])
+        push_levels(stack, lambda k: px.below(_filled(k, self.rows))[:n], self.levels, raw.long())
         for group in reversed(groups):
             _push(stack, group, group.p, n)
         if labels is not None and self.prior is not None:
@@ -276,26 +288,28 @@ class BitsBack:
             labels = torch.from_numpy(stack.pop(table(self.prior.expand(n, -1))).astype(np.int64))
         y = self._inputs(labels)
 
-        groups, found = descend(self.run.model, None, y, ROWS, _popping(stack, n), self._grids())
+        groups, found = descend(
+            self.run.model, None, y, self.rows, _popping(stack, n, self.rows), self._grids()
+        )
         px = found()
         shape = (n, *self.run.codec.data_space.shape)
-        raw = pop_levels(stack, lambda k: px.below(_filled(k))[:n], self.levels, shape)
+        raw = pop_levels(stack, lambda k: px.below(_filled(k, self.rows))[:n], self.levels, shape)
         waiting = iter(groups)
         again, _ = descend(
-            self.run.model, self._x(raw), y, ROWS, lambda grid, q: next(waiting).cells, self._grids()
+            self.run.model, self._x(raw), y, self.rows, lambda grid, q: next(waiting).cells, self._grids()
         )
         for group in reversed(again):
             _push(stack, group, group.q, n)
         return raw
 
 
-def _popping(stack: Stack, n: int) -> Pick:
-    """Codes of n rows from a stack, those of the other rows in the middle."""
+def _popping(stack: Stack, n: int, rows: int) -> Pick:
+    """Codes of n of the rows from a stack, those of the others in the middle."""
 
     def pick(grid: Grid, normal: Normal) -> Tensor:
         mine = first(normal, n)
         cells = pop_levels(stack, grid.below(mine), grid.count, tuple(mine.mean.shape))
-        return _filled(cells, grid.count // 2)
+        return _filled(cells, rows, grid.count // 2)
 
     return pick
 
@@ -309,9 +323,9 @@ def finest() -> Iterator[Grid]:
     return repeat(Grid(FINEST))
 
 
-def _filled(levels: Tensor, value: int = 0) -> Tensor:
+def _filled(levels: Tensor, rows: int, value: int = 0) -> Tensor:
     """With as many rows as the network sees."""
-    return torch.cat([levels, levels.new_full((ROWS - len(levels), *levels.shape[1:]), value)])
+    return torch.cat([levels, levels.new_full((rows - len(levels), *levels.shape[1:]), value)])
 
 
 def noise(size: int) -> np.ndarray:
@@ -321,15 +335,15 @@ def noise(size: int) -> np.ndarray:
 
 def probe(run: Run, to_x: Callable[[Tensor], Tensor], levels: int) -> bytes:
     """What the networks say of a fixed example, to the last digit."""
-    shape = run.codec.data_space.shape
-    raw = (torch.arange(ROWS * int(np.prod(shape))).view(ROWS, *shape) * 7919 // 3) % levels
+    shape, rows = run.codec.data_space.shape, rows_of(run)
+    raw = (torch.arange(rows * math.prod(shape)).view(rows, *shape) * 7919 // 3) % levels
     middles = [torch.zeros(0)]
 
     def pick(grid: Grid, normal: Normal) -> Tensor:
         middles.append(normal.mean)
         return grid.nearest(normal.mean)
 
-    y = run.codec.space.filled(None, ROWS)
-    groups, px = descend(run.model, to_x(raw), y, ROWS, pick, finest())
+    y = run.codec.space.filled(None, rows)
+    groups, px = descend(run.model, to_x(raw), y, rows, pick, finest())
     middles += [group.p.log_scale for group in groups] + [px().mean]
     return b"".join(part.contiguous().numpy().tobytes() for part in middles)

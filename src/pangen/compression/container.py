@@ -29,7 +29,7 @@ from pangen.errors import PangenError
 from pangen.limits import FACTS
 from pangen.memory import free_memory
 
-MAGIC = b"\x89PGN\r\n\x01\n"
+MAGIC = b"\x89PGN\r\n\x02\n"
 """A first byte that is no text, line ends that a transfer as text would change, and the version."""
 SIZES = struct.Struct("<3Q")
 CHECK = 16

@@ -13,7 +13,7 @@ MODELS = (
         "exact",
         "",
         ("log_prob", "next_token"),
-        "1 pass a dimension",
+        "1 pass in all, a dimension at a time",
         conditional=True,
         showcase=True,
     ),

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot, pad
+from torch.nn.functional import cross_entropy, one_hot
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.linear import Linear
-from pangen.networks.masked import MaskedResidual
+from pangen.networks.masked import Known, MaskedResidual
 from pangen.samplers.tokens import inverse_cdf
 from pangen.settings import Count, Natural, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -78,11 +78,17 @@ class MADE(GenerativeModel):
 
     def logits(self, x: Tensor, y: Tensor | None, ordering: int = 0) -> Tensor:
         """Logits `(B, D, K)` of every dimension, given those of smaller rank; `x` `(B, D)` indices."""
-        context = None
-        if self.classes is not None:
-            context = self.classes(torch.full_like(x[:, 0], self.space.classes) if y is None else y)
-        h = self.scale[x] if self.embed is None else torch.cat([self.embed(x), self.scale[x]], -1)
-        return self.read(self.net(h, context, ordering)) + self.bias
+        return self.read(self.net(self.entered(x), self.told(y, len(x)), ordering)) + self.bias
+
+    def entered(self, x: Tensor) -> Tensor:
+        """What stands for values `(...)` at the network's entrance, `(..., inputs)`."""
+        return self.scale[x] if self.embed is None else torch.cat([self.embed(x), self.scale[x]], -1)
+
+    def told(self, y: Tensor | None, n: int) -> Tensor | None:
+        """What the network is told of labels."""
+        if self.classes is None:
+            return None
+        return self.classes.weight[self.space.classes].expand(n, -1) if y is None else self.classes(y)
 
     def _nats(self, x: Tensor, y: Tensor | None, ordering: int) -> Tensor:
         logits = self.logits(x, y, ordering)
@@ -100,12 +106,16 @@ class MADE(GenerativeModel):
         nats = torch.stack([self._nats(x, y, o) for o in range(n)])
         return LogProb(nats.logsumexp(0) - math.log(n), "exact")
 
-    def next_logits(self, tokens: Tensor, cache: None = None, y: Tensor | None = None) -> tuple[Tensor, None]:
-        """Of one ordering, that of the raster: all dimensions are computed, as those to come are masked."""
+    def next_logits(
+        self, tokens: Tensor, cache: Known | None = None, y: Tensor | None = None
+    ) -> tuple[Tensor, Known]:
+        """Of one ordering, that of the raster: with each token the hidden units that it completes are computed."""
         if len(self.ranks) > 1:
             raise PangenError("a mixture of orders has no next token; fit one with --model.orderings 1.")
-        t = tokens.shape[1]
-        return self.logits(pad(tokens.long(), (0, self.space.dims - t)), y)[:, t], None
+        cache = cache or self.net.start(len(tokens), self.told(y, len(tokens)))
+        while cache.seen < tokens.shape[1]:
+            self.net.advance(cache, self.entered(tokens[:, cache.seen].long()))
+        return self.read(self.net.ahead(cache)) + self.bias[cache.seen], cache
 
     def tokens(self, x: Tensor) -> Tensor:
         """Examples as tokens `(n, dims)`."""
@@ -117,14 +127,16 @@ class MADE(GenerativeModel):
         return tokens.view(-1, *self.space.shape).to(dtype)
 
     def trajectory(self, n: int, y: Tensor | None = None, *, generator: torch.Generator) -> Iterator[Tensor]:
-        D, count = self.space.dims, len(self.ranks)
+        D, order = self.space.dims, self.net.order
         u = torch.rand(n, D + 1, generator=generator, device=self.device)
         x = torch.zeros(n, D, dtype=torch.long, device=self.device)
-        mine = (u[:, D] * count).long()  # each sample comes from one ordering
+        mine = (u[:, D] * len(order)).long()  # each sample comes from one ordering
         dtype = torch.int64 if self.space.kind == "tokens" else torch.float32
+        caches = [self.net.start(n, self.told(y, n), o) for o in range(len(order))]
         for rank in range(D):
-            for o in range(count):
-                d = int((self.ranks[o] == rank).nonzero())
-                found = inverse_cdf(self.logits(x, y, o)[:, d], u[:, d])
+            for o, cache in enumerate(caches):
+                d = order[o][rank]
+                found = inverse_cdf(self.read(self.net.ahead(cache)) + self.bias[d], u[:, d])
                 x[:, d] = torch.where(mine == o, found, x[:, d])
+                self.net.advance(cache, self.entered(x[:, d]))
             yield x.view(n, *self.space.shape).to(dtype)
