@@ -7,6 +7,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from PIL import Image
 
 from pangen import registry
 from pangen.cli.main import main
+from pangen.data import embedded
 
 SMALLER = [
     (r"--budget \w+", "--steps 3"),  # on the command line
@@ -26,6 +28,8 @@ SMALLER = [
     (r"-n 64\b", "-n 3"),
 ]
 """What is written for people, and what runs here in its place."""
+FEW = {"train": 300, "validation": 100, "test": 100}
+"""Digits, of all there are."""
 MAKE = {"demo", "test", "docs", "lint"}
 
 
@@ -48,6 +52,13 @@ def smaller(text: str) -> str:
     for pattern, replacement in SMALLER:
         text = re.sub(pattern, replacement, text)
     return text
+
+
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = embedded.digits()
+    few = replace(whole, **{name: whole.split(name).first(n) for name, n in FEW.items()})
+    monkeypatch.setattr(embedded, "digits", lambda: few)
 
 
 @pytest.fixture
@@ -124,7 +135,7 @@ def test_generated_parts_are_current(page):
 
 
 @pytest.mark.parametrize("page", [p for p in pages() if any(blocks(p))], ids=lambda page: page.name)
-def test_all_that_a_page_shows_runs(page, place, quick_features, capsys):
+def test_all_that_a_page_shows_runs(page, place, few_digits, quick_features, capsys):
     names: dict[str, object] = {}
     for block in blocks(page):
         if block.title:
