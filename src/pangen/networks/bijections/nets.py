@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class FlatNet(nn.Module):
         h = x if context is None else torch.cat([x, context], 1)
         for layer in hidden:
             h = layer(h)
+        head = cast("nn.Linear", head)
         return parameters_first(h, head.weight, head.bias, self.k)
 
 
