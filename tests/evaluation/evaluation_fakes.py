@@ -164,5 +164,5 @@ def quick_fakes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, fake in FAKES.items():
             patch.setitem(entries(), name, fake)
-        patch.setattr(features, "_classifier", partial(features._classifier, steps=5))
+        patch.setattr(features, "_taught", partial(features._taught, steps=5))
         yield
