@@ -3,11 +3,11 @@
     PANGEN_DATA=... python benchmarks/compression.py text --budget 5m
     PANGEN_DATA=... python benchmarks/compression.py made pixelcnn vae --data digits --budget 5m
     PANGEN_DATA=... python benchmarks/compression.py vae hvae pixelcnn --data mnist --budget 20m --examples 1000
-    PANGEN_DATA=... python benchmarks/compression.py made --data mnist --budget 20m --examples 100
+    PANGEN_DATA=... python benchmarks/compression.py made --data mnist --budget 6m --examples 1000 --set model.width 500 --set training.batch 50
     PANGEN_DATA=... python benchmarks/compression.py vae hvae --data mnist-binary-static --budget 45m --examples 2000
     PANGEN_DATA=... python benchmarks/compression.py pixelcnn --data mnist-binary-static --budget 30m --examples 1000
-    PANGEN_DATA=... python benchmarks/compression.py pixelcnn --data cifar10-lossless-4k --budget 60m --examples 200
-    PANGEN_DATA=... python benchmarks/compression.py wavenet --budget 20m --examples 60
+    PANGEN_DATA=... python benchmarks/compression.py pixelcnn --data cifar10-lossless-4k --budget 25m --examples 200
+    PANGEN_DATA=... python benchmarks/compression.py wavenet --budget 28m --examples 60
     PANGEN_DATA=... python benchmarks/compression.py vae --data mnist --budget 2m --set model.network mlp
     python benchmarks/compression.py hvae --data mnist-binary-static --run runs/FOLDER
     python benchmarks/compression.py --page
