@@ -9,6 +9,7 @@ from typing import Any
 from pangen.cli import gym
 from pangen.cli.options import (
     add_data,
+    add_features,
     add_json,
     add_length,
     add_machine,
@@ -37,11 +38,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--redo", action="store_true", help="train again what is there, with its recorded steps"
     )
-    parser.add_argument(
-        "--features",
-        metavar="RUN",
-        help="a vit or cnn, imagenet, or a network's .pt file, in whose features samples are compared",
-    )
+    add_features(parser)
     add_json(parser)
     add_machine(parser)
     add_data(parser)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pangen.cli.options import (
     add_data,
+    add_features,
     add_json,
     add_machine,
     add_other_data,
@@ -26,11 +27,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
     add_other_data(parser)
     add_split(parser)
-    parser.add_argument(
-        "--features",
-        metavar="RUN",
-        help="a vit or cnn, imagenet, or a network's .pt file, in whose features samples are compared",
-    )
+    add_features(parser)
     add_seed(parser, "the samples it is judged by")
     add_json(parser)
     add_machine(parser)

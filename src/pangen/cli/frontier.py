@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from pangen.cli.options import add_json, add_machine, add_seed, limit_threads, listed, whole
+from pangen.cli.options import add_features, add_json, add_machine, add_seed, limit_threads, listed, whole
 from pangen.cli.output import print_json, print_numbers
 from pangen.cli.parser import values
 from pangen.cli.progress import CompareBar
@@ -32,11 +32,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "-n", type=whole("-n", 10), metavar="N", help="samples for each point (as evaluate draws)"
     )
-    parser.add_argument(
-        "--features",
-        metavar="RUN",
-        help="a vit or cnn, imagenet, or a network's .pt file, in whose features samples are compared",
-    )
+    add_features(parser)
     parser.add_argument(
         "-o", "--out", metavar="DIR", help="for frontier.json and frontier.svg (runs/frontier)"
     )

@@ -137,6 +137,15 @@ def other_data_options(args: argparse.Namespace, called: str = "--data") -> dict
     return options
 
 
+def add_features(parser: argparse.ArgumentParser) -> None:
+    """What lends the features that samples are compared in."""
+    parser.add_argument(
+        "--features",
+        metavar="RUN",
+        help="a vit or cnn, imagenet, or a network's .pt file, in whose features samples are compared",
+    )
+
+
 def add_split(parser: argparse.ArgumentParser) -> None:
     """The split that is measured."""
     parser.add_argument(

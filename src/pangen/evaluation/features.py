@@ -32,7 +32,9 @@ GRAMS = 256
 TRIGRAMS = 512
 """Counters that all trigrams of a text are spread over, where texts are looked for copies."""
 TURNS = 4
+"""Ways to turn an image, that a network is taught to tell apart where there are no labels."""
 Task = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
+"""Images and their labels to what a network sees, and the classes that it tells apart."""
 FITTED_ON = 10_000
 """Training examples that principal components and n-grams are found on, at most."""
 
@@ -149,8 +151,7 @@ def _ngrams(train: tuple[str, ...], most: int) -> Features:
     def frequencies(texts: tuple[str, ...]) -> Tensor:
         width = max(len(index), 1)
         known = [[index[gram] for gram in _grams(text) if gram in index] for text in texts]
-        shares = _counted(known, width) / torch.tensor([[max(len(text), 1)] for text in texts])
-        return shares.sqrt()  # variance-stabilising: rare grams count as well
+        return _shares(known, texts, width).sqrt()  # variance-stabilising: rare grams count as well
 
     project, dims = _principal(frequencies(train), most)
     name = f"frequencies of {len(index)} character bigrams and trigrams, principal components, {dims}-d"
@@ -166,16 +167,16 @@ def _trigrams(texts: Sequence[str]) -> Tensor:
         )
         index = (codes[:-2] * 31 + codes[1:-1]) * 31 + codes[2:]
         hashed.append(index * 2654435761 % 2**32 % TRIGRAMS)
-    lengths = torch.tensor([[max(len(text), 1)] for text in texts])
-    return (_counted(hashed, TRIGRAMS) / lengths).float().sqrt()
+    return _shares(hashed, texts, TRIGRAMS).float().sqrt()
 
 
-def _counted(rows: Sequence[Any], width: int) -> Tensor:
-    """How often each number below `width` occurs in each of some sequences `(rows, width)` float64."""
+def _shares(rows: Sequence[Any], texts: Sequence[str], width: int) -> Tensor:
+    """How often each number below `width` occurs in the row of each text, over the text's length `(texts, width)` float64."""
     lengths = torch.tensor([len(row) for row in rows])
     columns = torch.from_numpy(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows]))
     place = torch.arange(len(rows)).repeat_interleave(lengths) * width + columns
-    return torch.bincount(place, minlength=len(rows) * width).view(len(rows), width).double()
+    counts = torch.bincount(place, minlength=len(rows) * width).view(len(rows), width).double()
+    return counts / torch.tensor([[max(len(text), 1)] for text in texts])
 
 
 def _grams(text: str) -> list[str]:

@@ -163,7 +163,7 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
             break
         add_up(state.players[player], told)
         told.into(log, player, state.step)
-        _move(state, player, settings)
+        _move(state, player, progress, settings)
         if state.scales:
             scale = state.scales[player]
             log |= {f"{player}/scale": scale.value, f"{player}/skipped": scale.skipped}
@@ -179,7 +179,7 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
     return log
 
 
-def _move(state: State, player: str, settings: Training) -> None:
+def _move(state: State, player: str, progress: Progress, settings: Training) -> None:
     """One player by its gradients, unless these have overflowed."""
     weights, scale = state.players[player], state.scales.get(player)
     if scale is not None:
@@ -192,9 +192,7 @@ def _move(state: State, player: str, settings: Training) -> None:
             scale.shrink(player, state.step, settings.steps - 1)
             return
     for group in state.optimizers[player].param_groups:
-        group["lr"] = state.model.paces.get(player, 1.0) * rate(
-            Progress(state.step, settings.steps), settings
-        )
+        group["lr"] = state.model.paces.get(player, 1.0) * rate(progress, settings)
     state.optimizers[player].step()
     if scale is not None:
         scale.grow()
