@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_features")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("verify") / "rows"
     with quick_fakes():
-        compare(image_data(), "mean,broken", steps=5, out=out, device="cpu")
+        compare(image_data(), "mean,broken", steps=5, samples=50, out=out, device="cpu")
     return out
 
 
@@ -35,6 +35,8 @@ def test_a_line_has_all_that_a_number_needs(folder: Path) -> None:
     assert (frechet["seed"], frechet["training_steps"], frechet["data"]) == (0, 5, "rows")
     assert frechet["machine"]["pangen"] == pangen.__version__
     assert frechet["command"].startswith("pangen compare rows --models mean,broken --steps 5")
+    assert "--samples 50" in frechet["command"]
+    assert frechet["protocol"]["samples"] == 50
     assert frechet["reference_hash"] == frechet["protocol"]["reference_hash"]
     assert next(line["failed"] for line in lines if "failed" in line).startswith("the loss")
     assert {line["model"] for line in lines if line["family"] == "yardstick"} >= {"noise"}

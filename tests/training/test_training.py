@@ -141,6 +141,12 @@ def test_streams_are_functions_of_their_keys():
     assert [(c.start, c.stop) for c in chunks(10, 4, "cpu", 0)] == [(0, 4), (4, 8), (8, 10)]
 
 
+@pytest.mark.parametrize(("dims", "chunk"), [(2, 512), (16, 512), (17, 256), (64, 128), (65, 64), (784, 64)])
+def test_small_examples_are_sampled_many_at_a_time(dims, chunk):
+    x = torch.randn(40, dims, generator=generator("cpu", "chunk"))
+    assert pangen.fit("independent", x).recipe.chunk == chunk
+
+
 def test_a_run_leaves_the_global_random_state_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)

@@ -13,6 +13,7 @@ from pangen.cli.options import (
     add_json,
     add_length,
     add_machine,
+    add_samples,
     data_options,
     default_folder,
     limit_threads,
@@ -28,7 +29,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("compare", help="train and measure several models on the same data")
     parser.add_argument("data", metavar="DATA", help="a name from `pangen data`, a path, or `gym`")
     parser.add_argument("--models", metavar="A,B,...", help="names, or `all` that fit the data (a showcase)")
-    add_length(parser, "12s for each model; in the gym 8s, more for some")
+    add_length(parser, "12s for each model; in the gym 5s, more for some")
     parser.add_argument(
         "--seeds", type=whole("--seeds", 1), default=1, metavar="N", help="trainings of each model (1)"
     )
@@ -38,6 +39,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--redo", action="store_true", help="train again what is there, with its recorded steps"
     )
+    add_samples(parser)
     add_features(parser)
     add_json(parser)
     add_machine(parser)
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
             out=out,
             redo=args.redo,
             device=args.device,
+            samples=args.samples,
             features=args.features,
             report=bar,
         )

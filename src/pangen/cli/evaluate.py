@@ -14,6 +14,7 @@ from pangen.cli.options import (
     add_json,
     add_machine,
     add_other_data,
+    add_samples,
     add_seed,
     add_split,
     limit_threads,
@@ -27,6 +28,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("path", metavar="RUN", help="the folder of a run")
     add_other_data(parser)
     add_split(parser)
+    add_samples(parser)
     add_features(parser)
     add_seed(parser, "the samples it is judged by")
     add_json(parser)
@@ -43,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     with redirect_stdout(sys.stderr):
         found = load_run(args.path, device=args.device)
         data = load_data(args.data, **options) if args.data else None
-        result = evaluate(found, data, split=args.split, seed=args.seed or 0, features=args.features)
+        result = evaluate(
+            found, data, split=args.split, seed=args.seed or 0, samples=args.samples, features=args.features
+        )
     if args.json:
         print_json(result)
     else:

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
             out=out,
             redo=args.redo,
             device=args.device,
+            samples=args.samples,
             report=bar,
         )
     if args.json:

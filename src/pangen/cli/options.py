@@ -146,6 +146,16 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """How many samples a model is judged by."""
+    parser.add_argument(
+        "--samples",
+        type=whole("--samples", 2),
+        metavar="N",
+        help="drawn of each model, and set against real data (as many as there are held-out examples, or 1000)",
+    )
+
+
 def add_split(parser: argparse.ArgumentParser) -> None:
     """The split that is measured."""
     parser.add_argument(

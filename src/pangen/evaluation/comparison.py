@@ -56,6 +56,7 @@ def compare(
     out: str | Path | None = None,
     redo: bool = False,
     device: str = "auto",
+    samples: int | None = None,
     features: Lent | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def compare(
             comparison that was interrupted goes on there: complete runs are not trained again.
         redo: train every run in `out` again with its recorded steps, and say what differs.
         device: auto, cpu, cuda or mps.
+        samples: how many are drawn of each model, as in `evaluate`.
         features: what lends the features in which samples are set against real data, as in `evaluate`.
         report: called with a `Stage` after every step and at every stage.
 
@@ -103,7 +105,7 @@ def compare(
         make_folder(folder / RUNS)
     tell = report or (lambda stage: None)
     tell(Stage("yardsticks", 0, len(plan), "evaluating"))
-    judge = Judge(found, features=features)
+    judge = Judge(found, samples=samples, features=features)
     work = _Work(
         found, judge, folder, (budget, budgets, steps), settings or {}, device, redo, tell, len(plan)
     )
@@ -123,7 +125,9 @@ def compare(
         "features": _folder_of(features),
         "machine": machine(),
         "rule": RULE,
-        "command": _command(found.name, models, budget, steps, seeds, folder, redo, features, bool(budgets)),
+        "command": _command(
+            found.name, models, budget, steps, seeds, folder, redo, samples, features, bool(budgets)
+        ),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if redo:
@@ -373,10 +377,11 @@ def _command(
     seeds: int,
     out: Path | None,
     redo: bool,
+    samples: int | None,
     features: Lent | None,
     gym: bool,
 ) -> str:
-    """`gym`: budgets are those of the gym, whose folder holds this one."""
+    """`gym`: budgets and samples are those of the gym, whose folder holds this one."""
     words = ["pangen", "compare", f"gym:{name}" if gym else name]
     if models is not None:
         words += ["--models", models if isinstance(models, str) else ",".join(models)]
@@ -384,6 +389,7 @@ def _command(
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
     if not redo:
         words += ["--seeds", str(seeds)] if seeds > 1 else []
+    words += ["--samples", str(samples)] if samples and not gym else []
     if (path := _folder_of(features)) is not None:
         words += ["--features", path]
     words += ["-o", str(out.parent if gym else out)] if out is not None else []

@@ -58,7 +58,7 @@ def verify(
         )
     tell = report or (lambda stage: None)
     tell(Stage("yardsticks", 0, len(chosen), "evaluating"))
-    judge = Judge(data, features=recorded["features"])
+    judge = Judge(data, samples=recorded["protocol"]["samples"], features=recorded["features"])
     names = {row["model"] for row in recorded["baselines"]}
     yardsticks = judge.yardsticks() if any(row["model"] in names for row in chosen) else []
     again: list[dict[str, Any]] = []

@@ -14,6 +14,7 @@ RULE = """\
 D is the number of data dimensions and N that of training examples. Networks are
 16 sqrt(D) units wide, rounded to a power of two from 64 to 512, and so is each hidden layer where
 a machine has several; latent vectors have D / 4 entries, from 2 to 64. Batches hold 128 examples or what the family's file says, at most N / 4.
+Samples and likelihoods are computed 8192 / D at a time, rounded down to a power of two from 64 to 512.
 Learning rates, averages and everything else are constants of each family's file, the same for
 all data. Steps are what the budget allows; the weights kept are those that score best on the
 validation split. Nothing looks at the test split."""
@@ -37,6 +38,7 @@ def default_recipe(
     named: dict[str, Any] = {k: v for k, v in sizes.items() if k in known}
     if "hidden" in known and isinstance(layers := known["hidden"].default, tuple):
         named["hidden"] = (width,) * len(layers)
+    chunk = 2 ** min(max(int(math.log2(8192 / dims)), 6), 9)
     training = dict(cls.training_defaults)
     training["batch"] = max(min(training.get("batch", 128), len(data.train) // 4), 1)
     training |= {"budget": budget} | ({"steps": steps} if steps else {})
@@ -47,6 +49,7 @@ def default_recipe(
             "model": {"name": entry.name, **named},
             "training": Training(**training),
             "seed": seed,
+            "chunk": chunk,
             "conditional": codec.condition is not None,
         }
     )
