@@ -13,9 +13,9 @@ from pangen.evaluation.fidelity import (
     density_coverage,
     frechet_distance,
     frechet_of_moments,
-    frechet_replicates,
     moments,
     precision_recall,
+    resampled_moments,
 )
 from pangen.evaluation.intervals import centred_interval
 from pangen.rng import generator
@@ -70,7 +70,8 @@ def test_class_weights_undo_a_chance_composition() -> None:
     assert float(weights[y == 0].sum()) == pytest.approx(0.5)
     assert frechet_distance(x, other) > 8
     assert frechet_distance(x, other, weights, None) < 0.01
-    drawn = frechet_replicates(x, other, y, z, shares)
+    sets = (resampled_moments(x, y, shares, "real"), resampled_moments(other, z, shares, "fake"))
+    drawn = frechet_of_moments(*sets[0], *sets[1])
     assert 0 <= float(drawn.min()) <= float(drawn.max()) < 0.1  # resamples are weighted as well
 
 
@@ -82,7 +83,8 @@ def test_frechet_interval_covers_at_its_level() -> None:
         values.append(frechet_distance(a, b))
     expected = sum(values) / len(values)
     for a, b in draws:
-        low, high = centred_interval(frechet_distance(a, b), frechet_replicates(a, b))
+        redrawn = (*resampled_moments(a, None, None, "a"), *resampled_moments(b, None, None, "b"))
+        low, high = centred_interval(frechet_distance(a, b), frechet_of_moments(*redrawn))
         hits += low <= expected <= high
     assert hits >= 0.85 * len(draws)
 

@@ -16,8 +16,9 @@ from pangen.evaluation.fidelity import (
     class_weights,
     density_coverage,
     frechet_distance,
-    frechet_replicates,
+    frechet_of_moments,
     precision_recall,
+    resampled_moments,
 )
 from pangen.evaluation.intervals import centred_interval, mean_interval
 from pangen.evaluation.likelihood import Examples
@@ -50,6 +51,7 @@ class Closeness:
         self.real, self.y = features.embed(reference.x), reference.y
         self.hash = hashlib.sha256(self.real.float().contiguous().numpy().tobytes()).hexdigest()[:16]
         self._gaussian, self._first = gaussian(self.real), Pairs(self.real, self.real)
+        self._resampled = resampled_moments(self.real, self.y, shares, "real", seed)
 
     def measure(self, x: Any, y: Any) -> tuple[dict[str, Any], list[float]]:
         """All measures of raw samples and their conditions, and the resampled Fréchet distances `(RESAMPLES)`."""
@@ -91,7 +93,8 @@ class Closeness:
         """Weighted as the classes occur."""
         labels = (self.y, y)
         value = frechet_distance(self.real, fake, *(class_weights(ys, self.shares) for ys in labels))
-        replicates = frechet_replicates(self.real, fake, *labels, self.shares, seed=self.seed)
+        redrawn = resampled_moments(fake, y, self.shares, "fake", self.seed)
+        replicates = frechet_of_moments(*self._resampled, *redrawn)
         found = {"value": value, "interval": centred_interval(value, replicates), **self._facts(len(fake))}
         return found, replicates.tolist()
 

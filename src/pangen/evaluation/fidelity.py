@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import NamedTuple, overload
 
@@ -31,26 +32,6 @@ def frechet_distance(
     `(N,)` and `(M,)` sum to one.
     """
     return float(frechet_of_moments(*moments(real, real_weights), *moments(fake, fake_weights)))
-
-
-def frechet_replicates(
-    real: Tensor,
-    fake: Tensor,
-    real_y: Tensor | None = None,
-    fake_y: Tensor | None = None,
-    shares: Tensor | None = None,
-    *,
-    seed: int = 0,
-) -> Tensor:
-    """The distance after both sets were resampled `(RESAMPLES,)`.
-
-    The i-th draws the same real examples whatever the samples are, so that replicates of two models
-    are paired. With `shares` `(classes,)`, sets whose classes are known are weighted to them, also
-    in each resample.
-    """
-    ours = _resampled_moments(real, real_y, shares, "real", seed)
-    theirs = _resampled_moments(fake, fake_y, shares, "fake", seed)
-    return frechet_of_moments(*ours, *theirs)
 
 
 @overload
@@ -106,12 +87,23 @@ class Pairs:
     """
 
     def __init__(self, real: Tensor, fake: Tensor, others: Pairs | None = None) -> None:
-        self.real, self.fake, self._others = real, fake, others
+        self.real, self.fake = real, fake
+        self._found: dict[Hashable, Tensor] = {} if others is None else others._found
 
-    @cached_property
+    def of_real_alone(self, what: Hashable, find: Callable[[], Tensor]) -> Tensor:
+        """What the real examples decide, whatever the samples: found once for all pairs that have them."""
+        if what not in self._found:
+            self._found[what] = find()
+        return self._found[what]
+
+    @property
     def of_real(self) -> Tensor:
         """`(N, N)`."""
-        return distances(self.real, self.real) if self._others is None else self._others.of_real
+        return self.of_real_alone("distances", lambda: distances(self.real, self.real))
+
+    def reach(self, k: int) -> Tensor:
+        """Distance `(N,)` of each real example to its k-th nearest other."""
+        return self.of_real_alone(("reach", k), lambda: neighbour_radii(self.of_real, k))
 
     @cached_property
     def of_fake(self) -> Tensor:
@@ -135,7 +127,7 @@ def precision_recall(pairs: Pairs, k: int = 3) -> PerExample:
     Precision: the share of samples within the k-neighbour ball of some real example. Recall: the
     share of real examples within the k-neighbour ball of some sample.
     """
-    precise = (pairs.between <= neighbour_radii(pairs.of_real, k)[:, None]).any(0)
+    precise = (pairs.between <= pairs.reach(k)[:, None]).any(0)
     recalled = (pairs.between <= neighbour_radii(pairs.of_fake, k)).any(1)
     return PerExample(precise.double(), recalled.double())
 
@@ -146,13 +138,18 @@ def density_coverage(pairs: Pairs, k: int = 5) -> PerExample:
     Density: how many real k-neighbour balls hold a sample, over k. Coverage: the share of real
     examples whose k-neighbour ball holds a sample.
     """
-    inside = pairs.between <= neighbour_radii(pairs.of_real, k)[:, None]
+    inside = pairs.between <= pairs.reach(k)[:, None]
     return PerExample(inside.double().sum(0) / k, inside.any(1).double())
 
 
-def _resampled_moments(
+def resampled_moments(
     x: Tensor, y: Tensor | None, shares: Tensor | None, *keys: int | str
 ) -> tuple[Tensor, Tensor]:
+    """Means `(RESAMPLES, d)` and covariances `(RESAMPLES, d, d)` of a set that was drawn again from itself.
+
+    The i-th draws the same examples whenever it is asked, so that distances of two models' samples from real ones
+    are paired. With `shares` `(classes,)`, sets whose classes are known are weighted to them in each.
+    """
     drawn = class_weights(y, shares, resampling_weights(len(x), RESAMPLES, *keys))
     found = [moments(x, w) for w in drawn]
     return torch.stack([m for m, _ in found]), torch.stack([S for _, S in found])

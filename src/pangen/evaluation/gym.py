@@ -48,6 +48,8 @@ LONG: dict[str, dict[str, float]] = {
     },
     "markov-text": {"rnn": 60.0},
     "brackets": {"rnn": 60.0},
+    "tones": {"wavenet": 20.0},
+    "coloured-noise": {"wavenet": 20.0},
 }
 """Seconds of these: one has edges, and one 25 narrow modes, that take a flow long to learn."""
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {"gaussians25": {"nsf": {"model.bins": 40}}}

@@ -16,27 +16,32 @@ FRAME, HOP = 0.032, 0.008
 """Seconds of a frame, and from one to the next."""
 BANDS, FRAMES = 24, 16
 """Of a clip in features, whatever its length."""
+TOGETHER = 64
+"""Clips of one length that are transformed at once."""
 FLOOR = 1e-6
 """Power, of a full-scale sine about 1, that counts as silence."""
 
 
 def power(clip: Tensor, rate: int) -> Tensor:
-    """Power in each frequency and frame `(F, frames)` of a clip `(T,)`, by a Hann window."""
+    """Power in each frequency and frame `(..., F, frames)` of clips `(..., T)`, by a Hann window."""
     width, hop = max(round(FRAME * rate), 2), max(round(HOP * rate), 1)
     window = torch.hann_window(width)
     centred = torch.nn.functional.pad(clip.float(), (width // 2, width - width // 2))
-    frames = centred.unfold(0, width, hop) * window
-    return (torch.fft.rfft(frames).abs() * (2 / window.sum())).square().T
+    frames = centred.unfold(-1, width, hop) * window
+    return (torch.fft.rfft(frames).abs() * (2 / window.sum())).square().mT
 
 
 def log_mel(clips: Sequence[Tensor], rate: int) -> Tensor:
     """Log-power in mel bands over FRAMES even parts of each clip, and its log-duration, all about 0 to 1 `(N, D)`."""
-    bands, rows = mel_bands(max(round(FRAME * rate), 2) // 2 + 1, rate), []
-    for clip in clips:
-        mel = (bands @ power(clip, rate) + FLOOR).log() / -math.log(FLOOR) + 1
-        even = interpolate(mel[None], FRAMES, mode="linear")[0]
-        rows.append(torch.cat([even.flatten(), torch.tensor([math.log(len(clip) / rate + 0.01)])]))
-    return torch.stack(rows)
+    bands = mel_bands(max(round(FRAME * rate), 2) // 2 + 1, rate)
+    found, lengths = torch.empty(len(clips), BANDS * FRAMES + 1), torch.tensor([len(clip) for clip in clips])
+    for n in lengths.unique().tolist():
+        found[:, -1][lengths == n] = math.log(n / rate + 0.01)
+        for index in (lengths == n).nonzero()[:, 0].split(TOGETHER):
+            heard = power(torch.stack([clips[i] for i in index]), rate)
+            mel = (bands @ heard + FLOOR).log() / -math.log(FLOOR) + 1
+            found[index, :-1] = interpolate(mel, FRAMES, mode="linear").flatten(1)
+    return found
 
 
 @cache

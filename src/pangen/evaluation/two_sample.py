@@ -47,16 +47,26 @@ Kernel = Callable[[Pairs], Kernels]
 
 def polynomial(pairs: Pairs) -> Kernels:
     """(a·b / d + 1)^3, the kernel of the kernel distance (Bińkowski et al. 2018)."""
+
+    def of(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
     real, fake = pairs.real, pairs.fake
-    return Kernels(*((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((real, real), (fake, fake), (real, fake))))
+    return Kernels(pairs.of_real_alone("polynomial", lambda: of(real, real)), of(fake, fake), of(real, fake))
 
 
 def gaussian(real: Tensor) -> Kernel:
     """exp(-|a - b|^2 / 2 s^2), s the median distance between real examples (Gretton et al. 2012)."""
     some = real[:BANDWIDTH_FROM]
     s = torch.pdist(some).median().clamp(min=1e-12)
+
+    def of(d: Tensor) -> Tensor:
+        return torch.exp(-(d**2) / (2 * s**2))
+
     return lambda pairs: Kernels(
-        *(torch.exp(-(d**2) / (2 * s**2)) for d in (pairs.of_real, pairs.of_fake, pairs.between))
+        pairs.of_real_alone(("gaussian", float(s)), lambda: of(pairs.of_real)),
+        of(pairs.of_fake),
+        of(pairs.between),
     )
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv1d
 
 from pangen.networks.modules import listed
 
@@ -25,9 +26,16 @@ class GatedLayer(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What the next layer reads and z, both shorter than `x` `(B, channels, T)` by the past; `y` `(B, 2 channels, 1)`."""
-        filter, gate = (self.gated(x) + y).chunk(2, 1)
+        return self._through(x[..., self.past :], self.gated(x) + y)
+
+    def forever(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The same where one `x` `(B, channels, 1)` is all there ever was."""
+        taps = self.gated.weight.sum(2, keepdim=True)
+        return self._through(x, conv1d(x, taps, self.gated.bias) + y)
+
+    def _through(self, x: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+        filter, gate = gates.chunk(2, 1)
         z = filter.tanh() * gate.sigmoid()
-        x = x[..., self.past :]
         return (x if self.residual is None else x + self.residual(z)), z
 
 
@@ -69,7 +77,7 @@ class DilatedStack(nn.Module):
         past = []
         for i, layer in enumerate(self.layers):
             past.append(x.expand(-1, -1, layer.past))
-            x, _ = layer(x.expand(-1, -1, layer.past + 1), y[:, i])
+            x, _ = layer.forever(x, y[:, i])
         return past
 
 

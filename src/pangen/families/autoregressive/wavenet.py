@@ -121,12 +121,13 @@ class WaveNet(SequenceModel):
     def log_prob(
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
-        """Each example by itself: they differ in length."""
-        found = []
-        for i, n in enumerate(until_end(x, self.space.end).sum(1).tolist()):
-            row, first, nats = x[i : i + 1, :n], 0, torch.zeros((), device=x.device)
-            for logits, _ in self.pieces(row[:, :-1], None if y is None else y[i : i + 1]):
-                nats = nats + self.nats(logits, row, first).sum(1)
+        """A few examples of one length at once, and each by itself where they differ in length."""
+        n, found = until_end(x, self.space.end).sum(1), []
+        many = max(PIECE // x.shape[1], 1) if self.space.end is None else 1
+        for i in range(0, len(x), many):
+            rows, first, nats = x[i : i + many, : n[i]], 0, torch.zeros((), device=x.device)
+            for logits, _ in self.pieces(rows[:, :-1], None if y is None else y[i : i + many]):
+                nats = nats + self.nats(logits, rows, first).sum(1)
                 first += logits.shape[1]
             found.append(nats)
         return LogProb(torch.cat(found), "exact")
@@ -135,6 +136,8 @@ class WaveNet(SequenceModel):
         """Nats a sample, of some of the pieces that the batch is cut into: an unbiased estimate of all."""
         x, y = batch.x, hide(batch.y, self.space, self.unlabelled)
         n = until_end(x, self.space.end).sum(1)
+        if self.crop == self.space.dims:  # all are first pieces: one token stands before them, and not R
+            return Loss(-self.nats(self.logits(x, y), x).sum() / n.sum())
         pieces = (torch.arange(0, x.shape[1], self.crop, device=x.device) < n[:, None]).nonzero()
         row, number = pieces[torch.randperm(len(pieces), device=x.device)[: len(x)]].T
         R, first = self.reach, number[:, None] * self.crop
