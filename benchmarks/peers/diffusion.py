@@ -5,6 +5,7 @@ squared error, clips the gradient's norm and takes Adam's step (fused). The text
 denoising-diffusion-pytorch, which needs torchvision. Channels of theirs are those whose number of parameters is nearest
 to ours. The networks are not alike: ours has one block at each size where theirs have two, and more channels; none has
 attention. Samples are 16 images by 10 steps of DDIM. In the plane both sides train the same perceptrons.
+Theirs hands a network the time of every point, as its examples do; ours tells it once what is the same for all.
 """
 
 from __future__ import annotations

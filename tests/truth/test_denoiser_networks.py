@@ -145,6 +145,21 @@ def test_a_denoiser_keeps_any_shape_and_mixes_no_rows(shape, network):
     assert torch.equal(others[:1], found[:1])  # to the last bit
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("network", ["auto", "dit"])
+@pytest.mark.parametrize("shape", [(7,), (1, 8, 8), (3, 17, 30), (2, 1001)], ids=str)
+def test_a_level_of_all_is_told_once(shape, network, classes):
+    """It gives what the same number for each example gives, by a network that has read it once."""
+    space = Space("real", shape, condition=class_space(classes) if classes else None)
+    model = FlowMatching(space, width=16, network=network)
+    model.net = shaken(model.net)
+    x, y = torch.randn(3, *shape, dtype=torch.float64), torch.tensor([0, 2, 3]) if classes else None
+    sigma, read = torch.tensor(0.7, dtype=torch.float64), []
+    model.net.net.level.register_forward_pre_hook(lambda _, args: read.append(len(args[0])))
+    torch.testing.assert_close(model.denoise(x, sigma.expand(3), y), model.denoise(x, sigma.repeat(3), y))
+    assert read == [1, 3]
+
+
 def test_what_a_space_suggests():
     def kind(shape, **how):
         net = Denoiser(Space("real", shape), Architecture(32, **how))

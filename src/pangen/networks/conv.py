@@ -23,7 +23,7 @@ CONVOLUTION: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2
 
 
 class ConvBlock(nn.Module):
-    """Pre-norm residual block of two convolutions of size 3, told the condition `(B, condition)`."""
+    """Pre-norm residual block of two convolutions of size 3, told the condition `(B, condition)` or `(1, condition)`."""
 
     block: ClassVar[bool] = True
 
@@ -41,7 +41,7 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         h = self.conv1(silu(self.norm1(x)))
         if self.condition is not None:
-            h = h + self.condition(condition).view(*h.shape[:2], *[1] * (h.ndim - 2))
+            h = h + self.condition(condition).view(-1, h.shape[1], *[1] * (h.ndim - 2))
         return self.skip(x) + self.conv2(self.dropout(silu(self.norm2(h))))
 
 

@@ -30,12 +30,13 @@ def predict_v(sigma: Tensor) -> tuple[Tensor, Tensor]:
 
     But for the sign of the output this is Karras et al. 2022, Table 1, with data of variance 1.
     """
-    return 1 / (1 + sigma**2), -sigma / (1 + sigma**2).sqrt()
+    scale = 1 + sigma.square()
+    return scale.reciprocal(), -sigma / scale.sqrt()
 
 
 def predict_flow(sigma: Tensor) -> tuple[Tensor, Tensor]:
     """v = eps - x0, the velocity of x_t = (1 - t) x0 + t eps: x0 = x_t - t v (Lipman et al. 2023)."""
-    c_skip = 1 / (1 + sigma)
+    c_skip = (1 + sigma).reciprocal()
     return c_skip, -sigma * c_skip
 
 
@@ -69,12 +70,18 @@ class Preconditioned(nn.Module):
         """The inverse of `unit`."""
         return torch.addcmul(self.mean, self.scale, x)
 
+    def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        """The same as `forward`, all in units of the data."""
+        if sigma.stride(0) == 0:  # one number for all, as in samplers: it need be told once
+            sigma = sigma[:1]
+        return self.data(self(self.unit(x), sigma / self.scale, y))
+
     def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
-        """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, all in data units of 1."""
+        """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, or `(1,)` for all, in units of `unit`."""
         level = column(sigma, x)
         c_skip, c_out = self.coefficients(level)
         with rounded(x, self.net.rounding(x.device) if self.training else None):
-            out = self.net(x / (1 + level**2).sqrt(), sigma.log() / 4, y).to(x.dtype)
+            out = self.net(x / (1 + level.square()).sqrt(), sigma.log() / 4, y).to(x.dtype)
         return torch.addcmul(c_skip * x, c_out, out)
 
 

@@ -189,9 +189,9 @@ class Architecture:
 
 
 class Denoiser(nn.Module):
-    """Noisy examples `(B, *shape)`, a noise level `(B,)` and labels to `(B, *shape)`, zero at first.
+    """Noisy examples `(B, *shape)`, noise levels `(B,)`, or one for all `(1,)`, and labels to `(B, *shape)`, zero at first.
 
-    The noise level is any number of order one that grows with the noise.
+    A level is any number of order one that grows with the noise.
     """
 
     def __init__(self, space: Space, architecture: Architecture) -> None:
@@ -215,7 +215,7 @@ class Denoiser(nn.Module):
         return torch.bfloat16 if gains else self.rough
 
     def forward(self, x: Tensor, level: Tensor, y: Tensor | None = None) -> Tensor:
-        condition = nn.functional.silu(self.level(level) + self.condition(y, len(x)))
+        condition = nn.functional.silu(self.level(level) + self.condition(y, len(level)))
         if self.patches is None:
             return self.net(x.flatten(1), condition).view_as(x)
         return self.patches.inverse(self.net(self.patches(x), condition))

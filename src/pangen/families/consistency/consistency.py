@@ -141,7 +141,7 @@ class Consistency(GenerativeModel):
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """The end of the path through `x` at `sigma`: an example, not a mean of examples."""
-        return self.net.data(self.net(self.net.unit(x), sigma / self.net.scale, y))
+        return self.net.denoise(x, sigma, y)
 
     def sampler(self, steps: int = 1) -> Multistep:
         """`steps` jumps, each but the first from an example made noisy again."""

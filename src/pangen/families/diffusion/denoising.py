@@ -30,7 +30,7 @@ from pangen.space import Batch, Progress, Space
 
 def stratified(n: int, device: torch.device) -> Tensor:
     """Times `(n,)`, uniform and evenly spread (Kingma et al. 2021)."""
-    return (torch.rand((), device=device) + torch.arange(n, device=device) / n) % 1
+    return (torch.rand((), device=device) + torch.arange(n, device=device) / n).frac()
 
 
 class Denoising(GenerativeModel):
@@ -95,7 +95,7 @@ class Denoising(GenerativeModel):
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x0 given x], within the range of the data where that is known."""
-        return self.inside(self.net.data(self.net(self.net.unit(x), sigma / self.net.scale, y)))
+        return self.inside(self.net.denoise(x, sigma, y))
 
     def inside(self, x: Tensor) -> Tensor:
         """The nearest point in the range of the data."""

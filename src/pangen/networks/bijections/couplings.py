@@ -37,7 +37,8 @@ class Coupling(Transform):
         return self._whole(seen, _first(mapped))
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = x[:, : self.cut], x[:, self.cut :]
+        # one gradient for both, where two slices would make two and add them
+        lower, upper = x.split((self.cut, x.shape[1] - self.cut), 1)
         return (lower, upper) if self.upper else (upper, lower)
 
     def _whole(self, seen: Tensor, mapped: Tensor) -> Tensor:

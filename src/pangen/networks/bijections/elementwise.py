@@ -53,8 +53,9 @@ class ScaleShift:
         return torch.addcmul(t, x, s.exp()), s
 
     def inverse(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        minus_s = -self.bound * torch.tanh(raw[0])
-        return (z - raw[1]) * minus_s.exp(), minus_s
+        raw_s, t = raw.unbind()
+        minus_s = -self.bound * torch.tanh(raw_s)
+        return (z - t) * minus_s.exp(), minus_s
 
 
 @dataclass(frozen=True)
@@ -70,5 +71,6 @@ class Affine:
         return (x - mu) * minus_alpha.exp(), minus_alpha
 
     def inverse(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        mu, alpha = raw[0], self.bound * torch.tanh(raw[1] / self.bound)
+        mu, raw_alpha = raw.unbind()
+        alpha = self.bound * torch.tanh(raw_alpha / self.bound)
         return torch.addcmul(mu, z, alpha.exp()), alpha
