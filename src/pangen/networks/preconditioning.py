@@ -73,7 +73,7 @@ class Preconditioned(nn.Module):
         """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, all in data units of 1."""
         level = column(sigma, x)
         c_skip, c_out = self.coefficients(level)
-        with rounded(x, self.net.rounding(x.device) if self.training else None):
+        with rounded(self.net, x):
             out = self.net(x / (1 + level**2).sqrt(), sigma.log() / 4, y).to(x.dtype)
         return torch.addcmul(c_skip * x, c_out, out)
 

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from pangen.model import GenerativeModel
 from pangen.networks.linear import Linear, linear
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.samplers.mask_predict import Gibbs, MaskPredict
 from pangen.samplers.tokens import inside, inverse_cdf
@@ -72,7 +72,7 @@ class BERT(GenerativeModel):
         self.norm, self.enter = nn.LayerNorm(width), nn.LayerNorm(width)
         self.transform = nn.Sequential(Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(K))
-        self.dropout, self.rough = nn.Dropout(dropout), factors(precision)
+        self.dropout, self.precision = nn.Dropout(dropout), precision
         self.lengths = nn.Buffer(torch.zeros(L + 1))  # log of how often a text has so many tokens
         nn.init.normal_(self.embed.weight, std=0.02)
         start(self.blocks, depth)
@@ -86,7 +86,7 @@ class BERT(GenerativeModel):
         """Of every place `(B, L, K)`; an end is never in question."""
         e, end = self.embed(shown.where(valid, self.space.levels)), self.space.end
         h = self.dropout(self.enter(e + self.position[: shown.shape[1]]))
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             for block in self.blocks:
                 h = block(h, valid[:, None, None])
             h = linear(self.transform(self.norm(h)), self.embed.weight[:-2], self.bias)

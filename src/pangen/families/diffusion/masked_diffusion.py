@@ -20,7 +20,7 @@ from pangen.networks.labels import hide
 from pangen.networks.linear import Linear
 from pangen.networks.neighbours import Neighbours
 from pangen.networks.roles import Condition
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.samplers.tokens import inside, inverse_cdf
 from pangen.samplers.unmasking import Given, Kept, Order, Unmask, cosine, linear
@@ -74,7 +74,7 @@ class MaskedDiffusion(GenerativeModel):
         K, L = space.levels, space.dims
         self.kept, self.usual, self.draws, self.unlabelled = SCHEDULES[schedule], steps, draws, unlabelled
         self.embed, self.condition = Neighbours(space, width), Condition(space, width)
-        self.position, self.rough = nn.Parameter(0.02 * torch.randn(L, width)), factors(precision)
+        self.position, self.precision = nn.Parameter(0.02 * torch.randn(L, width)), precision
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm, self.head, self.dropout = nn.LayerNorm(width), Linear(width, K), nn.Dropout(dropout)
         self.lengths = nn.Buffer(torch.zeros(L + 1))  # log p(number of tokens)
@@ -103,7 +103,7 @@ class MaskedDiffusion(GenerativeModel):
         known = inside(x.masked_fill(masked, 0), self.space)
         h = self.embed(x.where(known, mask if end is None else end).masked_fill(masked, mask))
         h = self.dropout(h + self.position + self.condition(y, len(x))[:, None])
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             for block in self.blocks:
                 h = block(h)
             logits = self.head(self.norm(h)).to(self.lengths.dtype)
