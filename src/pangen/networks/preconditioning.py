@@ -91,6 +91,8 @@ class ErrorByLevel(nn.Module):
     """
 
     MEMORY, LEAST = 500, 0.05
+    EVERY = 4
+    """Steps of training from one update to the next: a small step would feel each."""
     running = ("relative",)
 
     def __init__(self, shape: tuple[int, ...], bins: int = 32) -> None:
