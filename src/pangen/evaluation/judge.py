@@ -12,17 +12,15 @@ from torch import Tensor
 
 import pangen
 from pangen.capabilities import HasLatent
-from pangen.codecs import Cells
-from pangen.data import load_data
-from pangen.data.dataset import Column, Data, Split, Truth
+from pangen.data.dataset import Data, Split, Truth
 from pangen.data.given import as_data
-from pangen.data.latents import unchanged
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.classification import CLASSIFIER, synthetic_accuracy
 from pangen.evaluation.closeness import Closeness, share
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.evidence import evidence
 from pangen.evaluation.features import Lent, choose_features, coordinates, features_of, flatten
+from pangen.evaluation.kind import check_kind, data_of
 from pangen.evaluation.known_truth import LAW_ROW, against_law, is_product
 from pangen.evaluation.latent import latent_of
 from pangen.evaluation.likelihood import Examples, examples_compared, likelihood_of_the_law, likelihoods
@@ -118,7 +116,7 @@ class Judge:
         if features is None:
             self.features = choose_features(named, fewest)
         else:
-            self.features = features_of(features, data, fewest, check_kind)
+            self.features = features_of(features, data, fewest)
         self._closeness = Closeness(self.features, self.reference, _shares(data), seed=seed)
         self._memory = self._remember()
 
