@@ -39,7 +39,8 @@ Probabilities = Callable[[Tensor], Tensor]
 
 
 def classifiers(seed: int) -> dict[str, Any]:
-    """Unfitted ones of scikit-learn, with their usual settings."""
+    """Unfitted ones of scikit-learn, with their usual settings; an SVM's probabilities are sigmoids of its scores (Platt 1999)."""
+    from sklearn.calibration import CalibratedClassifierCV
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -49,7 +50,7 @@ def classifiers(seed: int) -> dict[str, Any]:
 
     return {
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-        "SVM": make_pipeline(StandardScaler(), SVC(probability=True, random_state=seed)),
+        "SVM": make_pipeline(StandardScaler(), CalibratedClassifierCV(SVC(), ensemble=False)),
         "decision tree": DecisionTreeClassifier(random_state=seed),
         "gradient boosting": HistGradientBoostingClassifier(random_state=seed),
     }

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid, softplus
 from torch.special import erfc, erfcx, ndtr
 
-from pangen.errors import PangenError
+from pangen.errors import NO_NUMBERS, PangenError
 from pangen.space import Distribution, Space
 
 Observation = Literal["auto", "bernoulli", "categorical", "logistic", "normal", "fixed"]
@@ -354,6 +354,12 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _choose(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One index along dimension 1 for each of the others."""
+    """One index along dimension 1 for each of the others.
+
+    Raises:
+        PangenError: probabilities are no numbers.
+    """
     p = logits.movedim(1, -1).softmax(-1)
+    if p.isnan().any():
+        raise PangenError(NO_NUMBERS)
     return torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(p.shape[:-1])

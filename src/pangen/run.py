@@ -14,7 +14,7 @@ from torch import Tensor
 from pangen import parallel, rng
 from pangen.capabilities import HasClassifier, HasFeatures, HasLatent, HasLogProb, HasMarginal, HasPartition
 from pangen.codecs import Codec, codec_from_json
-from pangen.errors import NO_NUMBERS, PangenError, unknown
+from pangen.errors import PangenError, unknown
 from pangen.files import make_folder, read_object, read_tensors, write_json, write_tensors
 from pangen.folder import CARD, CODEC, RECIPE, WEIGHTS
 from pangen.memory import check_memory, is_exhausted
@@ -88,12 +88,7 @@ class Run:
     def computing(self) -> Iterator[None]:
         """As the run was trained: its threads and its floating-point numbers."""
         with threads(self.card.get("threads")), precision(self.recipe.dtype):
-            try:
-                yield
-            except RuntimeError as error:
-                if not str(error).startswith("probability tensor contains"):
-                    raise
-                raise PangenError(NO_NUMBERS) from None
+            yield
 
     def conditions(self, n: int, given: Given = None, *, seed: int = 0) -> Any:
         """Raw conditions for `n` samples, class indices `(n,)` or n texts; None for a model without."""

@@ -66,6 +66,15 @@ def test_a_run_is_evaluated(pangen, run):
     assert set(found) >= {"likelihood_given_label", "classifier", "near_copies"}
 
 
+def test_a_bad_clip_among_many_is_left_out_as_advised(pangen, here):
+    clips(here / "clips")
+    (here / "clips" / "low" / "bad.wav").write_text("hello")
+    refused = pangen("data", "clips")
+    assert (refused.code, "bad.wav" in refused.err, "with --skip-bad." in refused.err) == (2, True, True)
+    shown = pangen("data", "clips", "--skip-bad")
+    assert (shown.code, "1 files could not be read and were left out." in shown.out) == (0, True)
+
+
 def test_what_fits_nowhere_is_one_sentence(pangen, here, run):
     clips(here / "fast", 16000)
     for argv, words in (

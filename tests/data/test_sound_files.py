@@ -127,6 +127,18 @@ def test_a_bad_file_is_named_or_skipped(clips, make, words):
     assert "1 files could not be read and were left out." in data.notes
 
 
+@pytest.mark.parametrize(("make", "words"), BAD.values(), ids=BAD)
+def test_a_bad_recording_has_nothing_to_be_skipped_for(tmp_path, make, words):
+    """Of one file, leaving it out is no advice."""
+    make(tmp_path / "bad.wav")
+    with pytest.raises(PangenError, match=r"bad\.wav cannot be read \(.*give another recording") as caught:
+        load_data(tmp_path / "bad.wav")
+    assert words in str(caught.value)
+    assert "--skip-bad" not in str(caught.value)
+    with pytest.raises(PangenError, match=r"does not take the option 'skip_bad'"):
+        load_data(tmp_path / "bad.wav", skip_bad=True)
+
+
 def test_what_else_can_be_wrong(tmp_path, clips):
     with pytest.raises(PangenError, match=r"lasts 0.05 s, which is 0 windows of 1 s.*--seconds"):
         load_data(write(tmp_path / "short.wav", tone(400)))

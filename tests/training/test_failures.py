@@ -267,9 +267,10 @@ def test_weights_that_are_not_finite_are_damage(tmp_path):
             pangen.load_run(tmp_path / "run", device="cpu")
 
 
-def test_weights_without_bounds_end_in_one_sentence(tmp_path):
+@pytest.mark.parametrize(("model", "data"), [("made", "bars-and-stripes"), ("vae", "digits")])
+def test_weights_without_bounds_end_in_one_sentence(tmp_path, model, data):
     """They are finite, and what is computed with them is not."""
-    run = pangen.fit("made", "bars-and-stripes", steps=2, device="cpu", out=tmp_path / "run")
+    run = pangen.fit(model, data, steps=2, device="cpu", out=tmp_path / "run")
     tensors, facts = read_tensors(tmp_path / "run" / WEIGHTS)
     huge = {k: torch.full_like(v, 3e38) if v.dtype == torch.float32 else v for k, v in tensors.items()}
     write_tensors(run.path / WEIGHTS, huge, facts)

@@ -19,7 +19,7 @@ from pangen.errors import DivergedError, PangenError
 from pangen.files import read_json, read_tensors
 from pangen.folder import CHECKPOINT, METRICS, WEIGHTS
 from pangen.model import GenerativeModel
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.recipes import Training
 from pangen.space import Batch, Loss, Progress, Space
 from pangen.training import fit
@@ -43,11 +43,11 @@ class Copy(GenerativeModel):
     ) -> None:
         super().__init__(space)
         self.net = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))
-        self.rough, self.loud, self.shout = factors(precision), loud, shout
+        self.precision, self.loud, self.shout = precision, loud, shout
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         x = batch.x + 0.1 * torch.randn_like(batch.x)
-        with rounded(x, self.rough if self.training else None):
+        with rounded(self, x):
             out = self.net(x).to(x.dtype)
         volume = self.loud * (LOUD if progress.step == self.shout else 1.0)
         return Loss(volume * (out - batch.x).square().mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ def test_a_table_is_read_modelled_and_written(tmp_path: Path, capsys: pytest.Cap
     assert (data.modality, data.shape) == ("table", (3,))
     assert data.table == (
         Column("colour", ("blue, or not", "red")),
-        Column("count", points=(-1.0, 0.5)),
+        Column("count", points=(-1.0, 0.5), decimals=1),
         Column("length"),
     )
     assert main(["fit", "made", str(path), "--steps", "3", "-o", str(tmp_path / "run")]) == 0
@@ -165,3 +166,22 @@ def test_a_table_is_read_modelled_and_written(tmp_path: Path, capsys: pytest.Cap
         pangen.evaluate(tmp_path / "run", other)
     assert main(["sample", str(tmp_path / "run"), "-o", str(tmp_path / "s.png")]) == 2
     assert "ends in .npy or .csv" in capsys.readouterr().err
+
+
+def test_numbers_are_written_with_the_decimals_of_their_column(tmp_path: Path) -> None:
+    from pangen.cli.main import main
+
+    path, values = tmp_path / "t.csv", 30 * torch.randn(300, 3, generator=generator("cpu", "decimals"))
+    lines = [f"{'red' if a > 0 else 'blue'},{a:.0f},{b:.2f},{c:.6f}" for a, b, c in values.tolist()]
+    path.write_text("colour,whole,price,length\n" + "\n".join(lines) + "\n")
+    data = pangen.load_data(path)
+    assert [column.decimals for column in data.table] == [None, 0, 2, None]
+    assert ",".join(data.table[i].cell(v) for i, v in enumerate([1, -0.4, -0.004, 0.5])) == "red,0,0.00,0.5"
+    assert main(["fit", "independent", str(path), "-o", str(tmp_path / "run")]) == 0
+    assert main(["sample", str(tmp_path / "run"), "-n", "200", "-o", str(tmp_path / "s.csv")]) == 0
+    drawn = [line.split(",") for line in (tmp_path / "s.csv").read_text().splitlines()[1:]]
+    for column, form in enumerate((r"red|blue", r"-?\d+", r"-?\d+\.\d\d")):
+        assert all(re.fullmatch(form, row[column]) for row in drawn)
+    assert max(len(row[3].partition(".")[2]) for row in drawn) > 4
+    again = pangen.load_data(tmp_path / "s.csv")
+    assert [column.decimals for column in again.table] == [None, 0, 2, None]

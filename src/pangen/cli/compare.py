@@ -20,7 +20,7 @@ from pangen.cli.options import (
     listed,
     whole,
 )
-from pangen.cli.output import print_json, print_numbers
+from pangen.cli.output import fitting, print_json, print_numbers
 from pangen.cli.progress import comparing
 from pangen.registry import get
 
@@ -81,11 +81,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell(result: dict[str, Any], out: Path) -> None:
     from pangen.evaluation import table_rows
-    from pangen.evaluation.table import BEATEN, caught
+    from pangen.evaluation.table import BEATEN, by_need, caught
 
     header, rows = table_rows(result)
     rows = [[cell.partition(":")[0] if cell.startswith("failed:") else cell for cell in row] for row in rows]
-    print_numbers(header, rows, left=2)
+    shown = fitting(header, rows, by_need(result))
+    names, *shorter = ([row[i] for i in shown] for row in (header, *rows))
+    print_numbers(names, shorter, left=sum(i < 2 for i in shown))
+    if len(shown) < len(header):
+        left_out = dict.fromkeys(name for i, name in enumerate(header) if i not in shown)
+        print(f"There is no room for: {'; '.join(left_out)}. The report has them.")
     print(f"{BEATEN} a classical baseline does better. {caught(result)}")
     for row in result["rows"]:
         if "failed" in row:

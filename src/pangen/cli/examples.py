@@ -61,7 +61,7 @@ class Found(NamedTuple):
 def examples_for(run: Run, args: argparse.Namespace) -> Found:
     """Those that the options name: of the run's own data, or of other data."""
     from pangen.data import load_data
-    from pangen.evaluation.judge import check_kind, data_of
+    from pangen.evaluation.kind import check_kind, data_of
 
     options = other_data_options(args, "DATA")
     data = load_data(args.data, **options) if args.data else data_of(run)

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         raise PangenError("options for reading data need DATA; a run remembers how its own data was read.")
     limit_threads(args.threads)
     from pangen.data import load_data
-    from pangen.evaluation.judge import check_kind, data_of
+    from pangen.evaluation.kind import check_kind, data_of
     from pangen.run import load_run
     from pangen.tasks.forecast import forecast, room_for, score_forecasts, with_series
 

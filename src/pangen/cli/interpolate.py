@@ -96,7 +96,7 @@ def _end(found: Run, word: str, split: str, given: str | None) -> Found:
     """One example of the split, or of a file, and its label where the run has some."""
     import torch
 
-    from pangen.evaluation.judge import data_of
+    from pangen.evaluation.kind import data_of
 
     if not re.fullmatch(r"-?\d+", word):
         return Found(read_example(found, Path(word)), labels_for(found, None, given, 1))

@@ -91,17 +91,18 @@ def print_prose(header: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]]
 
 
 def print_numbers(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """A table of which all but the first `left` columns are numbers; a wide one continues below."""
+    """A table of which all but the first `left` columns are numbers; one wider than the terminal continues below."""
     from rich import box
     from rich.table import Table
 
-    gap = 3
-    widths = [max(len(row[i]) for row in (header, *rows)) + gap for i in range(len(header))]
-    screen = console(width=sum(widths))
+    widths = _widths(header, rows)
+    room = _room(widths)
+    screen = console()
+    screen.width = room
     pending = list(range(1, len(header)))
     while pending:
         shown, used = [0], widths[0]
-        while pending and (len(shown) == 1 or used + widths[pending[0]] <= screen.width):
+        while pending and (len(shown) == 1 or used + widths[pending[0]] <= room):
             used += widths[pending[0]]
             shown.append(pending.pop(0))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -110,3 +111,25 @@ def print_numbers(header: Sequence[str], rows: Sequence[Sequence[str]], *, left:
         for row in rows:
             table.add_row(*(row[i] for i in shown))
         screen.print(table)
+
+
+def fitting(header: Sequence[str], rows: Sequence[Sequence[str]], telling: Sequence[int]) -> list[int]:
+    """Those columns of a table that the terminal has room for, in their order; `telling`: all of them, the first needed most."""
+    widths = _widths(header, rows)
+    room = _room(widths)
+    shown: list[int] = []
+    for i in telling:
+        if not shown or sum(widths[j] for j in shown) + widths[i] <= room:
+            shown.append(i)
+    return sorted(shown)
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Of the columns of a table of numbers, and of what parts them."""
+    gap = 3
+    return [max(len(row[i]) for row in (header, *rows)) + gap for i in range(len(header))]
+
+
+def _room(widths: Sequence[int]) -> int:
+    """Columns of the terminal; a file or a pipe has as many as it takes."""
+    return console().width if sys.stdout.isatty() else sum(widths)

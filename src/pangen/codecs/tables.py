@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from pangen.codecs.codec import Codec, Encoded
 from pangen.codecs.series import Quantise
-from pangen.data.dataset import Column
+from pangen.data.dataset import DECIMALS, Column
 from pangen.errors import PangenError
 from pangen.space import Space
 
@@ -40,6 +40,8 @@ class Cells(Codec):
     """Of each column that is a category; else empty."""
     points: tuple[tuple[float, ...], ...]
     """Of each column that is a number of few values; else empty."""
+    decimals: tuple[Annotated[int, Ge(0), Le(DECIMALS)] | None, ...] = ()
+    """Of each column that is a number of few decimals; else None."""
     numbers: Quantise
     """The bins of all other columns."""
     bins: int
@@ -60,6 +62,7 @@ class Cells(Codec):
             names=tuple(column.name for column in table),
             words=tuple(column.words for column in table),
             points=tuple(column.points for column in table),
+            decimals=tuple(column.decimals for column in table),
             numbers=Quantise.of(real, bins, window=1),
             bins=bins,
             **settings,
@@ -68,7 +71,8 @@ class Cells(Codec):
     @cached_property
     def table(self) -> tuple[Column, ...]:
         """What the columns are."""
-        return tuple(map(Column, self.names, self.words, self.points))
+        decimals = self.decimals or (None,) * len(self.names)  # which runs of earlier versions do not know
+        return tuple(map(Column, self.names, self.words, self.points, decimals))
 
     @property
     def data_space(self) -> Space:

@@ -48,6 +48,10 @@ class Truth(Protocol):
         ...
 
 
+DECIMALS = 4
+"""A number has few decimals if there are no more."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table: a category where it has `words`, else a number."""
@@ -56,12 +60,18 @@ class Column:
     words: tuple[str, ...] = ()
     points: tuple[float, ...] = ()
     """All values of a number that has few, in rising order; empty: any number may come."""
+    decimals: int | None = None
+    """Of a number whose values all have few; None: as many as seven digits leave."""
 
     def cell(self, value: float) -> str:
         """As a file has it: empty where it is missing."""
         if value != value:  # NaN
             return ""
-        return self.words[int(value)] if self.words else f"{value:.7g}"
+        if self.words:
+            return self.words[int(value)]
+        if self.decimals is None:
+            return f"{value:.7g}"
+        return f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"  # no zero has a sign
 
 
 def written(table: tuple[Column, ...], raw: Tensor) -> list[list[str]]:

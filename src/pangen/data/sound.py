@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -58,11 +58,10 @@ class _Reader:
     resampled: set[int] = field(default_factory=set)
     loud: int = 0
 
-    def read(self, path: Path) -> _Clip | None:
-        """One file; None if it is bad and to be skipped."""
+    def one_of_many(self, path: Path) -> _Clip | None:
+        """A file of a folder; None if it is bad and to be skipped."""
         try:
-            with open(path, "rb") as file:
-                channels, rate = samples_of(file)
+            return self.read(path)
         except ValueError as error:
             if not self.skip_bad:
                 raise PangenError(
@@ -70,6 +69,20 @@ class _Reader:
                 ) from None
             self.bad += 1
             return None
+
+    def the_only(self, path: Path) -> _Clip:
+        """A file that there is nothing beside."""
+        try:
+            return self.read(path)
+        except ValueError as error:
+            raise PangenError(
+                f"{path} cannot be read ({error}); mend it, or give another recording."
+            ) from None
+
+    def read(self, path: Path) -> _Clip:
+        """One file; ValueError says why it is bad."""
+        with open(path, "rb") as file:
+            channels, rate = samples_of(file)
         if channels.shape[1] > 1 and not self.mono:
             raise PangenError(f"{path} has {channels.shape[1]} channels; mix them into one with --mono.")
         self.mixed += channels.shape[1] > 1
@@ -124,7 +137,7 @@ def _clips(folder: Path, reader: _Reader, seconds: float | None) -> _Sounds:
     """The clips of a folder, labelled and split by its subfolders; longer ones cut to their first `seconds`."""
     files = files_of(folder)
     members = [f for f in files if f.suffix.lower() == ENDING]
-    found = read_splits(folder, members, reader.read, "clips")
+    found = read_splits(folder, members, reader.one_of_many, "clips")
     every = [clip for clips, _ in found.values() for clip in clips]
     other = next((clip for clip in every if clip.rate != every[0].rate), None)
     if other is not None:
@@ -150,7 +163,7 @@ def _clips(folder: Path, reader: _Reader, seconds: float | None) -> _Sounds:
 
 def _windows(path: Path, reader: _Reader, seconds: float) -> _Sounds:
     """The non-overlapping windows that fill a recording from its start."""
-    clip = cast("_Clip", reader.read(path))  # a recording is one file, which is never skipped
+    clip = reader.the_only(path)
     window = _samples(seconds, clip.rate)
     count, rest = divmod(len(clip.x), window)
     if count < FEWEST:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pangen.data.arrays import float32
 from pangen.data.assemble import Examples
-from pangen.data.dataset import Column, Modality
+from pangen.data.dataset import DECIMALS, Column, Modality
 from pangen.data.text import read_characters
 from pangen.errors import PangenError, unknown
 
@@ -56,7 +56,7 @@ def _read_column(path: Path, name: str, cells: list[str], lines: list[int]) -> t
         found[seen] = float32(np.array(column_values(path, name, told, where)), f"{path}: column '{name}'")
         values = np.unique(found[seen])
         few = len(values) <= min(FEW, len(told) // EACH)
-        return Column(name, points=tuple(values.tolist()) if few else ()), found
+        return Column(name, points=tuple(values.tolist()) if few else (), decimals=_decimals(values)), found
     words = sorted(set(told))
     if all(map(_is_time, told)):
         raise PangenError(
@@ -71,6 +71,13 @@ def _read_column(path: Path, name: str, cells: list[str], lines: list[int]) -> t
     index = {word: i for i, word in enumerate(words)}
     found[seen] = [index[word] for word in told]
     return Column(name, tuple(words)), found
+
+
+def _decimals(values: np.ndarray) -> int | None:
+    """As many as write all values float32 as they are; None: more than few."""
+    exact = values.astype(float)
+    enough = (d for d in range(DECIMALS + 1) if (exact.round(d).astype(np.float32) == values).all())
+    return next(enough, None)
 
 
 def read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], list[int]]:

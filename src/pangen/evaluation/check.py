@@ -20,7 +20,8 @@ from pangen.capabilities import HasLatent, HasLogProb
 from pangen.data.dataset import Data
 from pangen.data.given import as_data
 from pangen.errors import PangenError
-from pangen.evaluation.judge import check_kind, data_of, pick
+from pangen.evaluation.judge import pick
+from pangen.evaluation.kind import check_kind, data_of
 from pangen.model import GenerativeModel
 from pangen.networks.bijections import BaseDensity
 from pangen.precision import Precision, precision

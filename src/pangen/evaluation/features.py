@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pangen.data.dataset import Column, Data
 from pangen.errors import PangenError
+from pangen.evaluation.kind import check_kind
 from pangen.evaluation.networks import Network, applied, network_of
 from pangen.evaluation.sound import log_mel
 from pangen.networks.linear import Linear
@@ -110,18 +111,15 @@ def choose_features(data: Data, examples: int) -> Features:
     )
 
 
-def features_of(lent: Lent, data: Data, examples: int, check: Callable[[Run, Data], None]) -> Features:
-    """What a trained network knows of examples: its features' leading principal components.
-
-    `check` raises where data are of another kind than a run's.
-    """
+def features_of(lent: Lent, data: Data, examples: int) -> Features:
+    """What a trained network knows of examples: its features' leading principal components."""
     most = max(min(WIDEST, examples // 5), 1)
     train = data.train.in_memory().first(FITTED_ON).all(generator("cpu", "features"))[0]
     known: Callable[[Any], Tensor]
     found = None if isinstance(lent, Run) else network_of(lent)
     if found is None:
         run = as_run(cast("Run | str | Path", lent))
-        check(run, data)
+        check_kind(run, data)
         name, known = f"{run.entry.name} trained on {run.recipe.data.name}", run.features
     else:
         if data.modality != "image":

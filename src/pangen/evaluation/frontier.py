@@ -17,7 +17,8 @@ from pangen.errors import PangenError, unknown
 from pangen.evaluation.comparison import machine
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.features import Lent
-from pangen.evaluation.judge import Judge, data_of
+from pangen.evaluation.judge import Judge
+from pangen.evaluation.kind import data_of
 from pangen.evaluation.stage import Report, Stage
 from pangen.files import make_folder, write_json, write_text
 from pangen.run import Run, as_run

@@ -12,17 +12,15 @@ from torch import Tensor
 
 import pangen
 from pangen.capabilities import HasLatent
-from pangen.codecs import Cells
-from pangen.data import load_data
-from pangen.data.dataset import Column, Data, Split, Truth
+from pangen.data.dataset import Data, Split, Truth
 from pangen.data.given import as_data
-from pangen.data.latents import unchanged
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.classification import CLASSIFIER, synthetic_accuracy
 from pangen.evaluation.closeness import Closeness, share
 from pangen.evaluation.cost import sample_timed
 from pangen.evaluation.evidence import evidence
 from pangen.evaluation.features import Lent, choose_features, coordinates, features_of, flatten
+from pangen.evaluation.kind import check_kind, data_of
 from pangen.evaluation.known_truth import LAW_ROW, against_law, is_product
 from pangen.evaluation.latent import latent_of
 from pangen.evaluation.likelihood import Examples, examples_compared, likelihood_of_the_law, likelihoods
@@ -118,7 +116,7 @@ class Judge:
         if features is None:
             self.features = choose_features(named, fewest)
         else:
-            self.features = features_of(features, data, fewest, check_kind)
+            self.features = features_of(features, data, fewest)
         self._closeness = Closeness(self.features, self.reference, _shares(data), seed=seed)
         self._memory = self._remember()
 
@@ -290,40 +288,6 @@ def pick(split: Split, n: int) -> Examples:
     return Examples(*split.take(order, generator("cpu", "pick", "draw")))
 
 
-def check_kind(run: Run, data: Data) -> None:
-    """Raise when the data are of another kind than a run's own."""
-    codec, name = run.codec.outer, run.entry.name
-    if run.answers and not (data.pairs or data.captioned):
-        raise PangenError(f"this {name} answers to texts, and '{data.name}' has none beside its examples.")
-    theirs = codec.raw_shape
-    if not type(codec).applies(data) or (data.modality not in ("text", "sound") and theirs != data.shape):
-        raise PangenError(
-            f"this {name} was trained on examples of shape {theirs}; '{data.name}' holds {data.modality.removesuffix('s')}s "
-            f"of shape {data.shape}: evaluate it on data of its own kind."
-        )
-    levels = getattr(codec, "levels", data.levels)
-    if levels != data.levels:
-        raise PangenError(
-            f"this {name} was trained on {levels} levels; '{data.name}' has {data.levels}: evaluate it on data of its own kind."
-        )
-    rate = getattr(codec, "rate", data.rate)
-    if rate != data.rate:
-        raise PangenError(
-            f"this {name} was trained on sound of {rate} Hz; '{data.name}' has {data.rate}: read it with --rate {rate}."
-        )
-    for mine, its in zip(cast("Cells", codec).table if data.table else (), data.table, strict=True):
-        if (mine.name, mine.words) != (its.name, its.words):
-            raise PangenError(
-                f"this {name} was trained on a column '{mine.name}' {_words(mine)}; '{data.name}' has '{its.name}' {_words(its)} there."
-            )
-    if run.codec.labels and run.codec.labels != data.labels:
-        raise PangenError(f"this {name} was trained with other labels than '{data.name}' has.")
-
-
-def _words(column: Column) -> str:
-    return f"of {', '.join(map(repr, column.words))}" if column.words else "of numbers"
-
-
 def _check_finite(x: Any, data: Data) -> None:
     if not isinstance(x, Tensor):
         return
@@ -339,12 +303,6 @@ def _shares(data: Data) -> Tensor | None:
         return None
     counts = torch.bincount(data.train.y, minlength=len(data.labels)).double()
     return counts / counts.sum()
-
-
-def data_of(run: Run) -> Data:
-    """The data a run was trained on, if it is still the same."""
-    spec = run.recipe.data
-    return unchanged(load_data(spec.name, **spec.options), spec)
 
 
 def without_cost(row: Mapping[str, Any]) -> dict[str, Any]:

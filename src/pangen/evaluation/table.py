@@ -51,6 +51,21 @@ def columns(result: dict[str, Any]) -> list[Column]:
     ]
 
 
+TELLING = (
+    "bits_per_dim", "nats", "regret", "frechet", "coverage", "rank nats", "rank frechet", "accuracy", "train_seconds",
+    "sample_seconds_per_1000", "near_copies", "apart", "precision", "recall", "evaluations", "peak_megabytes",
+)  # fmt: skip
+"""Measures, those that are missed most where there is no room for all first."""
+
+
+def by_need(result: dict[str, Any]) -> list[int]:
+    """The columns of `table_rows`, those that are missed most first: which model, how many of its seeds, numbers, its family."""
+    start = 3 if result["seeds"] > 1 else 2
+    measures = [column.measure for column in columns(result)]
+    numbers = sorted(range(len(measures)), key=lambda i: TELLING.index(measures[i]))
+    return [0, *range(2, start), *(start + i for i in numbers), 1]
+
+
 FURTHER = (
     Column("frechet_extrapolated", "Fréchet, N → ∞", "↓"),
     Column("kernel_distance", "kernel distance", "↓"),

@@ -20,7 +20,7 @@ from torch.nn.functional import leaky_relu
 
 from pangen.networks.deconvolution import halvings
 from pangen.networks.linear import linear
-from pangen.networks.rounding import rounded
+from pangen.networks.rounding import in_full
 from pangen.networks.style import GAIN, SLOPE, Dense, Modulated, Picture
 from pangen.space import Space
 
@@ -138,7 +138,7 @@ class FourierInput(nn.Module):
         self.points = nn.Buffer(torch.stack(points, 2).to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, w: Tensor, shift: tuple[float, float]) -> Tensor:
-        with rounded(w, None):  # angles are large
+        with in_full(w):  # angles are large
             t = self.transform(w)
             c, s = (t[:, :2] / t[:, :2].norm(dim=1, keepdim=True)).unbind(1)
             turn = torch.stack([torch.stack([c, -s], 1), torch.stack([s, c], 1)], 1)

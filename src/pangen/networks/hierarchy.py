@@ -21,7 +21,7 @@ from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
 from pangen.networks.modules import listed
 from pangen.networks.roles import Condition, convolutional
-from pangen.networks.rounding import rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.space import Space
 
 Size = tuple[int, int] | None
@@ -80,10 +80,10 @@ class Upward(nn.Module):
         depth: int,
         *,
         dropout: float = 0.0,
-        rough: torch.dtype | None = None,
+        precision: Precision = "full",
     ) -> None:
         super().__init__()
-        self.space, self.rough = space, rough
+        self.space, self.precision = space, precision
         fine, told = levels[-1], levels[0].width
         self.condition = Condition(space, told)
         self.stem = (
@@ -103,7 +103,7 @@ class Upward(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
         x = 2 * x - 1 if self.space.kind == "binary" else x
         condition, features = self.condition(y, len(x)), []
-        with rounded(x, self.rough if self.training else None):
+        with rounded(self, x):
             h = _nhwc(self.stem(x if isinstance(self.stem, nn.Conv2d) else x.flatten(1)))
             for down, stage in zip(self.down, self.stages, strict=True):
                 h = down(h, condition)
@@ -136,10 +136,10 @@ class Downward(nn.Module):
         depth: int,
         *,
         dropout: float = 0.0,
-        rough: torch.dtype | None = None,
+        precision: Precision = "full",
     ) -> None:
         super().__init__()
-        self.space, self.outputs, self.rough = space, outputs, rough
+        self.space, self.outputs, self.precision = space, outputs, precision
         each = [level for level in levels for _ in range(level.groups)]
         top, fine = each[0], each[-1]
         self.condition = Condition(space, top.width)
@@ -160,23 +160,23 @@ class Downward(nn.Module):
     def prior(self, i: int, h: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """The features at group i, and of its prior twice as many numbers `(B, 2 size)` as its code has."""
         group = self.groups[i]
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             h = group.blocks(group.enter(h, self.condition(y, len(h))) if group.enter else h)
             return h, self._full(group.prior(silu(h)))
 
     def posterior(self, i: int, h: Tensor, d: Tensor) -> Tensor:
         """The same of its posterior, from the features on the way down and those on the way up."""
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             return self._full(self.groups[i].change(silu(h + d)))
 
     def add(self, i: int, h: Tensor, z: Tensor) -> Tensor:
         """The features with the code of group i."""
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             return h + self.groups[i].add(z)
 
     def finish(self, h: Tensor) -> Tensor:
         """From the features below all groups: `(B, outputs, *shape)`."""
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             raw = self.head(silu(self.last(h)))
         if isinstance(self.head, nn.Conv2d):
             raw = pixel_shuffle(raw, 2)[:, :, : self.space.shape[1], : self.space.shape[2]]

@@ -80,7 +80,7 @@ class Preconditioned(nn.Module):
         """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, or `(1,)` for all, in units of `unit`."""
         level = column(sigma, x)
         c_skip, c_out = self.coefficients(level)
-        with rounded(x, self.net.rounding(x.device) if self.training else None):
+        with rounded(self.net, x):
             out = self.net(x / (1 + level.square()).sqrt(), sigma.log() / 4, y).to(x.dtype)
         return torch.addcmul(c_skip * x, c_out, out)
 
@@ -98,6 +98,8 @@ class ErrorByLevel(nn.Module):
     """
 
     MEMORY, LEAST = 500, 0.05
+    EVERY = 4
+    """Steps of training from one update to the next: a small step would feel each."""
     running = ("relative",)
 
     def __init__(self, shape: tuple[int, ...], bins: int = 32) -> None:

@@ -21,7 +21,7 @@ from pangen.networks.dit import DiT
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import MLP, ConditionedMLP, ResidualMLP
 from pangen.networks.patches import Patches, even_patch, patch_for
-from pangen.networks.rounding import Rounding, factors, multiplies_bfloat16
+from pangen.networks.rounding import Rounding
 from pangen.space import Space
 
 SMALL = 16
@@ -197,7 +197,6 @@ class Denoiser(nn.Module):
     def __init__(self, space: Space, architecture: Architecture) -> None:
         super().__init__()
         width, depth = architecture.width, architecture.depth
-        self.auto, self.rough = architecture.precision == "auto", factors(architecture.precision)
         self.condition = Condition(space, width)
         self.level = nn.Sequential(Fourier(32), Linear(32, width), nn.SiLU(), Linear(width, width))
         self.patches = cut = architecture.patches(space.shape)
@@ -208,11 +207,9 @@ class Denoiser(nn.Module):
             self.net = DiT(cut.grid, cut.size, cut.size, width, depth or 6, condition=width)
         else:
             self.net = UNet(cut.grid, cut.size, cut.size, max(width // 16, 1), depth or 1, condition=width)
-
-    def rounding(self, device: torch.device) -> torch.dtype | None:
-        """What factors of products are rounded to in training."""
-        gains = self.auto and isinstance(self.net, UNet) and multiplies_bfloat16(device)
-        return torch.bfloat16 if gains else self.rough
+        asked = architecture.precision
+        gains = isinstance(self.net, UNet)  # and nothing else, as measured
+        self.precision: Rounding = "full" if asked == "auto" and not gains else asked
 
     def forward(self, x: Tensor, level: Tensor, y: Tensor | None = None) -> Tensor:
         condition = nn.functional.silu(self.level(level) + self.condition(y, len(level)))

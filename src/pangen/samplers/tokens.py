@@ -45,6 +45,12 @@ def inside(tokens: Tensor, space: Space) -> Tensor:
     return until_end(tokens, space.end) & (tokens < (space.levels or 2))
 
 
+def written(tokens: Tensor, space: Space) -> Tensor:
+    """Which tokens `(B, L)` are an example's text: neither its end nor padding."""
+    belong = inside(tokens, space)
+    return belong if space.end is None else belong & (tokens != space.end)
+
+
 class Step(NamedTuple):
     """The token drawn `(n,)`, and the logits `(n, K)` that the model gave all, before they were sharpened."""
 

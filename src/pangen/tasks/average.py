@@ -10,7 +10,7 @@ from pangen.data.batches import Batches
 from pangen.data.dataset import Data
 from pangen.data.given import as_data
 from pangen.errors import PangenError
-from pangen.evaluation.judge import data_of
+from pangen.evaluation.kind import data_of
 from pangen.model import GenerativeModel
 from pangen.recipes import build_model
 from pangen.rng import generator

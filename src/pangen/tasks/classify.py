@@ -15,7 +15,8 @@ from pangen.data.dataset import Split
 from pangen.data.given import as_data
 from pangen.errors import PangenError
 from pangen.evaluation.classification import scores
-from pangen.evaluation.judge import SPLITS, check_kind, data_of
+from pangen.evaluation.judge import SPLITS
+from pangen.evaluation.kind import check_kind, data_of
 from pangen.rng import chunks, generator
 from pangen.run import Run, as_run
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from pangen.capabilities import HasDenoiser
 from pangen.errors import PangenError, unknown
-from pangen.evaluation.judge import data_of
+from pangen.evaluation.kind import data_of
 from pangen.registry import entries, get
 from pangen.run import Run, as_run
 from pangen.training.fit import Report

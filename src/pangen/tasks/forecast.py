@@ -15,7 +15,8 @@ from pangen.data.series import Series
 from pangen.errors import PangenError, unknown
 from pangen.evaluation.forecast import covered, crps, quantile
 from pangen.evaluation.intervals import mean_interval
-from pangen.evaluation.judge import SPLITS, check_kind, data_of
+from pangen.evaluation.judge import SPLITS
+from pangen.evaluation.kind import check_kind, data_of
 from pangen.rng import chunks
 from pangen.run import Run, as_run
 from pangen.samplers.tokens import NextToken

@@ -12,7 +12,7 @@ from pangen.families.adversarial.games import GAMES, Name, Penalties
 from pangen.model import GenerativeModel
 from pangen.networks.augment import Augment
 from pangen.networks.labels import hide
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.samplers.interpolation import spherical
 from pangen.samplers.inversion import nearest_codes
 from pangen.space import Batch, Loss, Progress, Space
@@ -64,7 +64,7 @@ class Adversarial(GenerativeModel):
         self.penalties = self.game.penalties if penalties is None else penalties
         self.critic_steps, self.paces = critic_steps or self.game.critic_steps, {"generator": pace}
         self.augment = None if augment == "none" else Augment(space, adaptive=augment == "adaptive")
-        self.rough, self.latent_space = factors(precision), Space("real", (noise,))
+        self.precision, self.latent_space = precision, Space("real", (noise,))
 
     # -- the two networks -----------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class Adversarial(GenerativeModel):
         self, w: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Codes to examples, bits as probabilities; `generator` feeds what else is drawn on the way."""
-        with rounded(w, self.rough if self.training else None):
+        with rounded(self, w):
             x = self.synthesise(w, y, generator).to(w.dtype)
         return x.sigmoid() if self.space.kind == "binary" else x.tanh() if self.space.is_grid else x
 
@@ -91,7 +91,7 @@ class Adversarial(GenerativeModel):
 
     def critic(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Logit `(B,)`: large where `x` looks real."""
-        with rounded(x, self.rough if self.training else None):
+        with rounded(self, x):
             return self.discriminator(x, y).to(x.dtype)
 
     # -- learning -------------------------------------------------------------------------------

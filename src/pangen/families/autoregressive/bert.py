@@ -15,10 +15,10 @@ from torch.nn.functional import cross_entropy
 
 from pangen.model import GenerativeModel
 from pangen.networks.linear import Linear, linear
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.samplers.mask_predict import Gibbs, MaskPredict
-from pangen.samplers.tokens import inside, inverse_cdf
+from pangen.samplers.tokens import inside, inverse_cdf, written
 from pangen.settings import Count, Share
 from pangen.space import Batch, Loss, Progress, Space
 
@@ -72,7 +72,7 @@ class BERT(GenerativeModel):
         self.norm, self.enter = nn.LayerNorm(width), nn.LayerNorm(width)
         self.transform = nn.Sequential(Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(K))
-        self.dropout, self.rough = nn.Dropout(dropout), factors(precision)
+        self.dropout, self.precision = nn.Dropout(dropout), precision
         self.lengths = nn.Buffer(torch.zeros(L + 1))  # log of how often a text has so many tokens
         nn.init.normal_(self.embed.weight, std=0.02)
         start(self.blocks, depth)
@@ -86,7 +86,7 @@ class BERT(GenerativeModel):
         """Of every place `(B, L, K)`; an end is never in question."""
         e, end = self.embed(shown.where(valid, self.space.levels)), self.space.end
         h = self.dropout(self.enter(e + self.position[: shown.shape[1]]))
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             for block in self.blocks:
                 h = block(h, valid[:, None, None])
             h = linear(self.transform(self.norm(h)), self.embed.weight[:-2], self.bias)
@@ -101,16 +101,12 @@ class BERT(GenerativeModel):
         """Some tokens of x hidden, by the global generator."""
         u, v = torch.rand(2, *x.shape, device=x.device)
         if self.masking == "uniform":
-            chosen = self.written(x) & (u < torch.rand(len(x), 1, device=x.device))
+            chosen = written(x, self.space) & (u < torch.rand(len(x), 1, device=x.device))
             return Hidden(x.masked_fill(chosen, self.mask), chosen)
-        chosen = self.written(x) & (u < self.share)
+        chosen = written(x, self.space) & (u < self.share)
         other = torch.randint(self.space.levels - int(self.space.end is not None), x.shape, device=x.device)
         shown = torch.where(chosen & (v < 0.9), other, x)  # 80 % the mask, 10 % another, 10 % itself
         return Hidden(torch.where(chosen & (v < 0.8), self.mask, shown), chosen)
-
-    def written(self, x: Tensor) -> Tensor:
-        """Which tokens `(B, L)` are text, neither its end nor padding."""
-        return inside(x, self.space) & (x != (-1 if self.space.end is None else self.space.end))
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         x = batch.x
@@ -123,11 +119,11 @@ class BERT(GenerativeModel):
     @torch.no_grad()
     def pseudo_log_prob(self, x: Tensor) -> Tensor:
         """Sum over t of log p(x_t given all other tokens), the length known, in nats `(B,)` (Besag 1975)."""
-        written, total = self.written(x), torch.zeros(len(x), device=x.device)
+        text, total = written(x, self.space), torch.zeros(len(x), device=x.device)
         for t, one in enumerate(torch.eye(x.shape[1], dtype=torch.bool, device=x.device)):
-            log_p = self.masked_logits(x, one & written)[:, t].log_softmax(1)
+            log_p = self.masked_logits(x, one & text)[:, t].log_softmax(1)
             nats = log_p.gather(1, x[:, t : t + 1].clamp(max=self.space.levels - 1))[:, 0]
-            total = total + torch.where(written[:, t], nats, 0.0)
+            total = total + torch.where(text[:, t], nats, 0.0)
         return total
 
     def blank(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

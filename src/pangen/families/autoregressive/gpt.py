@@ -17,7 +17,7 @@ from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import Before, SequenceModel
 from pangen.networks.linear import linear
 from pangen.networks.positions import sinusoids
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Cache, CausalTransformer, check_heads
 from pangen.settings import Count, Share
 from pangen.space import Batch, Space
@@ -80,7 +80,7 @@ class GPT(SequenceModel):
         tied = not space.is_image if tied is None else tied
         self.untied = None if tied else nn.Parameter(0.02 * torch.randn(K, width))
         self.bias = nn.Parameter(torch.zeros(L if space.is_image else 1, K))
-        self.dropout, self.rough = nn.Dropout(dropout), factors(precision)
+        self.dropout, self.precision = nn.Dropout(dropout), precision
         for embedding in (self.before.label, *self.before.embed):
             nn.init.normal_(embedding.weight, std=0.02)
 
@@ -102,7 +102,7 @@ class GPT(SequenceModel):
     def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Logits `(B, L, K)` of every token given those before it; `x` `(B, L)`."""
         h = self.inputs(x[:, :-1], y)
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             logits = self.head(self.transformer(h), self.bias)
         return logits.to(h.dtype)
 

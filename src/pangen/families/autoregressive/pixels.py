@@ -13,7 +13,7 @@ from pangen.likelihoods import Observation, likelihood
 from pangen.networks.labels import hide
 from pangen.networks.pixel import Causal, ChannelHead, Growing, LevelFeatures
 from pangen.networks.roles import Condition
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.samplers.tokens import TokenModel
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 
@@ -47,7 +47,7 @@ class PixelModel(TokenModel):
     ) -> None:
         super().__init__(space)
         C, K, tokens = space.shape[0], space.levels or 2, space.kind == "tokens"
-        self.unlabelled, self.rough = unlabelled, factors(precision)
+        self.unlabelled, self.precision = unlabelled, precision
         self.likelihood = likelihood(space, observation)
         self.softmax = tokens or observation == "categorical"  # raw numbers are the logits of the levels
         values = torch.arange(K) if tokens else torch.linspace(-1 if space.is_grid else 0, 1, K)
@@ -81,7 +81,7 @@ class PixelModel(TokenModel):
     def raw(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The numbers `(B, n, C, H, W)` of each conditional distribution of `x` `(B, C, H, W)`."""
         f = self.embed(self.levels(x))
-        with rounded(f, self.rough if self.training else None):
+        with rounded(self, f):
             raw = self.head(silu(self.layers(f, self.told(y, len(x)))), f)
         return raw.to(self.bias) + self.bias
 

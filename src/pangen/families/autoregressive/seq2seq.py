@@ -16,7 +16,7 @@ from pangen.errors import PangenError
 from pangen.families.autoregressive.sequence import SequenceModel
 from pangen.networks.encoder_decoder import Memory, RecurrentPair, TransformerPair
 from pangen.networks.linear import linear
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.samplers.tokens import until_end
 from pangen.settings import Count, Share
 from pangen.space import Batch, Loss, Progress, Space
@@ -60,7 +60,7 @@ class Seq2Seq(SequenceModel):
         if source is None:
             raise PangenError("seq2seq answers to texts, and this data has none beside its own; give pairs.")
         self.smoothing, self.scale, self.sources = smoothing, math.sqrt(width), source
-        self.rough = factors(precision)
+        self.precision = precision
         self.embed_x, self.embed_y = nn.Embedding(K + 1, width), nn.Embedding(source.levels, width)
         if architecture == "transformer":
             length = max(space.dims, source.dims)
@@ -87,7 +87,7 @@ class Seq2Seq(SequenceModel):
 
     def logits(self, x: Tensor, y: Tensor | None) -> Tensor:
         before = self.before(x[:, :-1])
-        with rounded(before, self.rough if self.training else None):
+        with rounded(self, before):
             logits = self.head(self.net.write(before, self.read(self.source(y, len(x)))))
         return logits.to(before.dtype)
 

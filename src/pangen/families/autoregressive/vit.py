@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pangen.families.autoregressive.classifier import Classifier
 from pangen.networks.patches import Patches, even_patch
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Block, check_heads, start
 from pangen.settings import Count, Natural, Share
 from pangen.space import Space
@@ -53,7 +53,7 @@ class ViT(Classifier):
         self.position = nn.Parameter(0.02 * torch.randn(1 + math.prod(self.cut.grid), width))
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
-        self.rough = factors(precision)
+        self.precision = precision
         start(self.blocks, depth)
 
     def patches(self, x: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class ViT(Classifier):
     def features(self, x: Tensor) -> Tensor:
         h = self.embed(self.patches(self.pixels(x)))
         h = self.dropout(torch.cat([self.token.expand(len(x), -1, -1), h], 1) + self.position)  # Eq. 1
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             for block in self.blocks:  # Eqs. 2 and 3
                 h = block(h)
         return self.norm(h[:, 0])  # Eq. 4

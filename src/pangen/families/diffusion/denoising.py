@@ -89,7 +89,7 @@ class Denoising(GenerativeModel):
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         x0, e = self.couple(self.net.unit(batch.x), y)
         error = self.net(x0 + column(sigma, x0) * e, sigma, y) - x0
-        if self.training and progress.step % 4 == 0:  # a small step would feel each
+        if self.training and progress.step % ErrorByLevel.EVERY == 0:
             self.error_by_level.update(error.detach(), sigma)
         return error
 

@@ -20,9 +20,9 @@ from pangen.networks.labels import hide
 from pangen.networks.linear import Linear
 from pangen.networks.neighbours import Neighbours
 from pangen.networks.roles import Condition
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Block, check_heads, start
-from pangen.samplers.tokens import inside, inverse_cdf
+from pangen.samplers.tokens import inside, inverse_cdf, written
 from pangen.samplers.unmasking import Given, Kept, Order, Unmask, cosine, linear
 from pangen.settings import Count, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
@@ -74,7 +74,7 @@ class MaskedDiffusion(GenerativeModel):
         K, L = space.levels, space.dims
         self.kept, self.usual, self.draws, self.unlabelled = SCHEDULES[schedule], steps, draws, unlabelled
         self.embed, self.condition = Neighbours(space, width), Condition(space, width)
-        self.position, self.rough = nn.Parameter(0.02 * torch.randn(L, width)), factors(precision)
+        self.position, self.precision = nn.Parameter(0.02 * torch.randn(L, width)), precision
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm, self.head, self.dropout = nn.LayerNorm(width), Linear(width, K), nn.Dropout(dropout)
         self.lengths = nn.Buffer(torch.zeros(L + 1))  # log p(number of tokens)
@@ -83,16 +83,13 @@ class MaskedDiffusion(GenerativeModel):
 
     @torch.no_grad()
     def initialize(self, batch: Batch) -> None:
-        written = self.written(x := batch.x.flatten(1))
-        often = torch.bincount(written.sum(1), minlength=len(self.lengths)) / len(x)
+        x = batch.x.flatten(1)
+        text = written(x, self.space)
+        often = torch.bincount(text.sum(1), minlength=len(self.lengths)) / len(x)
         any_number = torch.full_like(often, 1 / len(often))
-        self.lengths.copy_(torch.lerp(often, any_number, 0.0 if written.all() else UNSEEN).log())
-        count = 1 + torch.bincount(x[written], minlength=self.space.levels)
+        self.lengths.copy_(torch.lerp(often, any_number, 0.0 if text.all() else UNSEEN).log())
+        count = 1 + torch.bincount(x[text], minlength=self.space.levels)
         self.head.bias.copy_((count / count.sum()).log())
-
-    def written(self, x: Tensor) -> Tensor:
-        """Which tokens `(B, L)` are text, neither its end nor what follows."""
-        return inside(x, self.space) & (x != (-1 if self.space.end is None else self.space.end))
 
     def masked_logits(self, tokens: Tensor, masked: Tensor, y: Tensor | None = None) -> Tensor:
         """Logits `(B, *shape, K)` of each token given those of `tokens` `(B, *shape)` that are not `masked`.
@@ -103,7 +100,7 @@ class MaskedDiffusion(GenerativeModel):
         known = inside(x.masked_fill(masked, 0), self.space)
         h = self.embed(x.where(known, mask if end is None else end).masked_fill(masked, mask))
         h = self.dropout(h + self.position + self.condition(y, len(x))[:, None])
-        with rounded(h, self.rough if self.training else None):
+        with rounded(self, h):
             for block in self.blocks:
                 h = block(h)
             logits = self.head(self.norm(h)).to(self.lengths.dtype)
@@ -121,7 +118,7 @@ class MaskedDiffusion(GenerativeModel):
         """The bound at one t for each text, but for log p(n) (Sahoo et al. 2024, Section 3.5)."""
         x, y = batch.x.flatten(1), hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         alpha, rate = self.kept(EARLIEST + (1 - EARLIEST) * stratified(len(x), x.device))
-        masked = self.written(x) & (torch.rand(x.shape, device=x.device) < (1 - alpha)[:, None])
+        masked = written(x, self.space) & (torch.rand(x.shape, device=x.device) < (1 - alpha)[:, None])
         return Loss(-(rate / (1 - alpha) * self.nats(x, masked, y)).mean() / self.space.dims)
 
     def log_prob(
@@ -131,13 +128,15 @@ class MaskedDiffusion(GenerativeModel):
 
         The integral over t of the loss is this for every schedule. k is stratified over the draws.
         """
-        written = self.written(x := x.flatten(1))
-        bound = self.lengths[n := written.sum(1)]
+        x = x.flatten(1)
+        text = written(x, self.space)
+        n = text.sum(1)
+        bound = self.lengths[n]
         for draw in range(self.draws):
             u = (draw + torch.rand(len(x), generator=generator, device=x.device)) / self.draws
             k = (1 + (u * n).long()).minimum(n)
-            order = torch.rand(x.shape, generator=generator, device=x.device).masked_fill(~written, torch.inf)
-            masked = written & (order.argsort(1).argsort(1) < k[:, None])
+            order = torch.rand(x.shape, generator=generator, device=x.device).masked_fill(~text, torch.inf)
+            masked = text & (order.argsort(1).argsort(1) < k[:, None])
             bound = bound + n / k.clamp(min=1) * self.nats(x, masked, y) / self.draws
         return LogProb(bound, "lower bound")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pangen.errors import PangenError
 from pangen.families.energy.energy import EnergyModel
 from pangen.model import last
-from pangen.networks.rounding import Precision, factors
+from pangen.networks.rounding import FACTORS, Precision
 from pangen.samplers.annealing import gibbs_walk, log_z_interval
 from pangen.samplers.diagnostics import check_gap
 from pangen.samplers.layered import FromBaseRates, Layered, Layers, with_slopes
@@ -68,7 +68,7 @@ class DBM(EnergyModel):
             raise PangenError("a dbm needs binary data or grey levels; for other data take an rbm.")
         self.pretrain, self.mean_field, self.k, self.sweeps = pretrain, mean_field, k, sweeps
         self.temperatures, self.weights = temperatures, weights
-        self.centering, self.rounded = centering, factors(precision)
+        self.centering, self.rounded = centering, FACTORS[precision]
         self.visible, units = units_of(space), (space.dims, *hidden)
         scales = [0.01 / self.visible.scale, *[0.01] * len(hidden)]
         self.W = nn.ParameterList(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pangen.errors import PangenError
 from pangen.families.energy.energy import EnergyModel
 from pangen.networks.labels import of_class
-from pangen.networks.rounding import Precision, factors
+from pangen.networks.rounding import FACTORS, Precision
 from pangen.samplers.annealing import gibbs_walk
 from pangen.samplers.bipartite import ByClass, contrast
 from pangen.samplers.diagnostics import check_gap
@@ -71,7 +71,7 @@ class RBM(EnergyModel):
             raise PangenError("replicas swap states of persistent chains, and there are none: raise chains.")
         self.k, self.betas, self.centering = k, torch.linspace(1, 0, replicas).tolist(), centering
         self.sparsity, self.sparsity_cost = sparsity, sparsity_cost
-        self.rounded = factors(precision)
+        self.rounded = FACTORS[precision]
         self.sweeps, self.temperatures, self.weights = sweeps, temperatures, weights
         self.visible = visible_units(space)
         size = self.visible.size

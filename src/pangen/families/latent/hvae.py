@@ -17,7 +17,7 @@ from pangen.families.latent.ladder import Pick, Posterior, Step, given, log_p, l
 from pangen.families.latent.latent import ACTIVE, LatentModel, warmed
 from pangen.likelihoods import Normal, Observation, bounded
 from pangen.networks.hierarchy import Downward, Upward, levels
-from pangen.networks.rounding import Precision, factors
+from pangen.networks.rounding import Precision
 from pangen.samplers.interpolation import spherical
 from pangen.settings import Count, NonNegative, Share
 from pangen.space import Batch, Distribution, Loss, Progress, Space
@@ -72,9 +72,10 @@ class HVAE(LatentModel[Posterior]):
         super().__init__(space, latent=sum(sizes), k=k, observation=observation)
         self.shapes, self.sizes = shapes, sizes
         self.beta, self.warmup, self.free_bits = beta, warmup, free_bits
-        rough = factors(precision)
-        self.up = Upward(space, found, depth, dropout=dropout, rough=rough)
-        self.down = Downward(space, found, self.likelihood.channels, depth, dropout=dropout, rough=rough)
+        self.up = Upward(space, found, depth, dropout=dropout, precision=precision)
+        self.down = Downward(
+            space, found, self.likelihood.channels, depth, dropout=dropout, precision=precision
+        )
 
     def descend(
         self, e: Tensor, y: Tensor | None, d: list[Tensor] | None = None, pick: Pick = Normal.at

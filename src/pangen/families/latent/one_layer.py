@@ -11,7 +11,7 @@ from torch import Tensor
 from pangen.families.latent.latent import LOG_SIGMA, LatentModel
 from pangen.likelihoods import Normal, Observation, bounded
 from pangen.networks.roles import Decoder, Encoder, Plain
-from pangen.networks.rounding import Precision, factors, rounded
+from pangen.networks.rounding import Precision, rounded
 from pangen.samplers.interpolation import spherical
 from pangen.space import Distribution, Space
 
@@ -37,7 +37,7 @@ class OneLayer(LatentModel[Normal]):
         k: int,
     ) -> None:
         super().__init__(space, latent=latent, k=k, observation=observation)
-        self.rough = factors(precision)
+        self.precision = precision
         self.encoder = Encoder(space, 2 * latent, width, plain=plain)
         self.decoder = Decoder(space, latent, self.likelihood.channels, width, plain=plain)
 
@@ -47,14 +47,14 @@ class OneLayer(LatentModel[Normal]):
 
     def q(self, x: Tensor, y: Tensor | None = None) -> Normal:
         """q(z given x), a diagonal normal."""
-        with rounded(x, self.rough if self.training else None):
+        with rounded(self, x):
             raw = self.encoder(x, y)
         mu, log_sigma = raw.to(x.dtype).chunk(2, -1)
         return Normal(mu, bounded(log_sigma, *LOG_SIGMA))
 
     def p(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         """p(x given z)."""
-        with rounded(z, self.rough if self.training else None):
+        with rounded(self, z):
             raw = self.decoder(z, y)
         return self.likelihood(raw.to(z.dtype))
 
