@@ -134,12 +134,13 @@ def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.devi
     build = partial(_another, recipe, codec, device) if recipe.training.shard else None
     state = State.start(model, recipe.training, recipe.seed, build)
     if recipe.training.compile == "on":
-        names = called(model, train[0], Progress(0, recipe.training.steps))
-        if not names:
+        pieces = train.pieces(0, recipe.training.accumulate)
+        calls = called(model, [piece.batch for piece in pieces], Progress(0, recipe.training.steps))
+        if not calls:
             raise PangenError(
                 f"no network is called by a step of {recipe.model['name']}, and none can be compiled: leave out training.compile."
             )
-        state.compiled = Compiled(model, names)
+        state.compiled = Compiled(model, calls)
     return state
 
 

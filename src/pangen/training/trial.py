@@ -22,8 +22,9 @@ from pangen.space import Progress
 from pangen.training.compiled import Compiled, called, refusal
 from pangen.training.loop import State, start_state, train_step
 
-WORTHWHILE = 600.0
-"""Seconds of a budget from which on compiling is tried: it takes up to a minute, and saves about a tenth of the others."""
+WORTHWHILE = 1800.0
+"""Seconds of a budget from which on compiling is tried: it may take a minute and a half, a twentieth of them, and saves
+hardly more of the others."""
 FIRST = 3
 """Steps by which all is compiled that the following ones need."""
 SHARE, FEWEST, MOST = 0.02, 5, 100
@@ -84,10 +85,11 @@ def somewhere(i: int, settings: Training) -> int:
 def choose(state: State, train: Batches, settings: Training, left: float) -> Choice:
     """By steps with and without on a state that is thrown away; `left` of the budget's seconds."""
     began = time.perf_counter()
-    names = called(state.model, train[0], Progress(0, settings.steps))
-    if not names:
+    pieces = train.pieces(0, settings.accumulate)
+    calls = called(state.model, [piece.batch for piece in pieces], Progress(0, settings.steps))
+    if not calls:
         return Choice(False, "no network is called by a step of this model")
-    networks = Compiled(state.model, names)
+    networks = Compiled(state.model, calls)
 
     def seconds(i: int, how: AbstractContextManager[None]) -> float:
         state.step, state.compiled = somewhere(i, settings), how
