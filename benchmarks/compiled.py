@@ -219,9 +219,9 @@ def table() -> str:
 
 
 def pays(row: dict) -> str:
-    """The seconds of a training in which as many are saved as compiling takes."""
+    """The seconds of a training in which as many are saved as compiling takes; empty where no gain is certain."""
     share = 1 - 1 / row["median"]
-    return f"{row['compiling_seconds'] / share:.0f} s" if row["median_low"] > 1 else "never"
+    return f"{row['compiling_seconds'] / share:.0f} s" if row["median_low"] > 1 else ""
 
 
 if __name__ == "__main__":

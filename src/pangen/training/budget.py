@@ -57,7 +57,7 @@ def measure(
         if budget >= WORTHWHILE and timed and not settings.shard:
             choice = choose(state, train, settings, budget - (time.perf_counter() - began) - validating)
             if choice.compiled and choice.times:
-                spent, timed = choice.times.compiled_step, 1
+                spent *= choice.times.compiled_step / choice.times.step
         settings = replace(settings, compile="on" if choice and choice.compiled else "off")
     left = budget - (time.perf_counter() - began) - validating
     steps = max(int(left * timed / spent) if spent else tried + 1, 1)
