@@ -72,7 +72,9 @@ class FitBar(_Live):
         where = f"step {event.step}" if event.step else "data"
         for warning in event.warnings:
             console(errors=True).print(f"{where}: {warning}", markup=False, highlight=False, soft_wrap=True)
-        if event.warnings:
+        for note in event.notes:
+            console(errors=True).print(f"{self.title}: {note}", markup=False, highlight=False, soft_wrap=True)
+        if event.warnings or event.notes:
             return
         if self.bar is not None:
             if self.due(event):

@@ -62,6 +62,9 @@ class Training:
     shard: bool = False
     """Whether weights, gradients, moments and averages are spread over the processes, so that a model need not fit into
     one of them while it trains."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether networks are compiled for the training's steps. auto becomes on or off when a budget becomes steps: on where
+    that is long and a trial says that it pays; without a budget it is off."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
@@ -100,6 +103,7 @@ class Training:
             "weight_decay": (self.weight_decay >= 0, "at least 0"), "final": (0 <= self.final <= 1, "from 0 to 1"),
             "clip": (self.clip is None or self.clip > 0, f"{positive}, or null"),
             "budget": (self.budget is None or 0 < self.budget < math.inf, positive),
+            "compile": (self.compile != "on" or not self.shard, "auto or off where training.shard is true"),
             "betas": (all(0 <= b < 1 for b in self.betas), f"both {share}"),
         }  # fmt: skip
         for name, (holds, rule) in checks.items():

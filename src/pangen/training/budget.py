@@ -15,22 +15,22 @@ from pangen.recipes.recipe import Recipe, Training
 from pangen.space import Progress
 from pangen.training.loop import State, start_state, train_step
 from pangen.training.selection import validation_score
+from pangen.training.trial import WORTHWHILE, Choice, choose, somewhere
 
 SHARE = 0.15
 """Of the budget, for validation."""
-GOLDEN = (5**0.5 - 1) / 2
-"""Its multiples, modulo 1, fill the unit interval evenly (Weyl 1916)."""
 FEWEST = 4
 """Validations of a training, at least."""
 
 
 def measure(
     recipe: Recipe, codec: Codec, train: Batches, validation: Batches, device: torch.device
-) -> Training:
+) -> tuple[Training, Choice | None]:
     """Turn a budget in seconds into a number of steps, by timing some on a copy.
 
     They are spread over the whole training, whose phases may cost differently. The copy is thrown
-    away: a run with `--budget` is the run with `--steps` of what was measured.
+    away: a run with `--budget` is the run with `--steps` of what was measured. Whether networks are compiled
+    is decided then, too; the choice is None where there was none to be made.
     """
     settings, budget = recipe.training, recipe.training.budget or 0.0
     began = time.perf_counter()
@@ -42,7 +42,7 @@ def measure(
         return looked or (tried > 0 and time.perf_counter() - began > budget)
 
     while not parallel.agreed(enough()):
-        state.step = int(tried * GOLDEN % 1 * settings.steps)
+        state.step = somewhere(tried, settings)
         tick = time.perf_counter()
         try:
             train_step(state, train.pieces(state.step, settings.accumulate), settings)
@@ -52,9 +52,17 @@ def measure(
         if tried > warm:
             timed, spent = timed + 1, spent + time.perf_counter() - tick
     settings, validating = _affordable(state, train, validation, settings)
+    choice = None
+    if settings.compile == "auto":
+        if budget >= WORTHWHILE and timed and not settings.shard:
+            choice = choose(state, train, settings, budget - (time.perf_counter() - began) - validating)
+            if choice.compiled and choice.times:
+                spent *= choice.times.compiled_step / choice.times.step
+        settings = replace(settings, compile="on" if choice and choice.compiled else "off")
     left = budget - (time.perf_counter() - began) - validating
     steps = max(int(left * timed / spent) if spent else tried + 1, 1)
-    return parallel.agreed(replace(settings, steps=steps, validations=min(settings.validations, steps)))
+    settings = replace(settings, steps=steps, validations=min(settings.validations, steps))
+    return parallel.agreed(settings), choice
 
 
 def _affordable(

@@ -34,6 +34,7 @@ from pangen.training.alarm import collapse_warnings, held_out_warnings
 from pangen.training.averages import save_snapshot
 from pangen.training.budget import measure
 from pangen.training.checkpoint import resume_state, save_checkpoint
+from pangen.training.compiled import refusal
 from pangen.training.convergence import falling_warnings, lag_warnings
 from pangen.training.diagnose import first_not_finite
 from pangen.training.footprint import check_footprint, ran_out
@@ -46,6 +47,7 @@ from pangen.training.record import Metrics, make_card
 from pangen.training.selection import Score, validation_score
 from pangen.training.sharded import check_sharded, whole
 from pangen.training.teacher import teach
+from pangen.training.trial import check_compiled, recorded
 
 CHECKPOINT_SECONDS = 30.0
 """Between two checkpoints, at least."""
@@ -69,6 +71,8 @@ class Event:
     numbers: dict[str, float]
     warnings: tuple[str, ...] = ()
     """What has begun to go wrong; before the first step, what is wrong with the data."""
+    notes: tuple[str, ...] = ()
+    """What was decided before the first step."""
 
 
 Report = Callable[[Event], None]
@@ -118,6 +122,8 @@ def fit_recipe(
         useful = useful_threads(model, train[0])
         del model  # the training makes its own
         before = path if resume else None
+        with threads(useful):  # for so many code is made
+            check_compiled(recipe, codec, train, device)
         with _only_one(written), threads(useful):
             return _Training(recipe, data, codec, train, path, before, trouble).run(report)
 
@@ -160,9 +166,13 @@ class _Training:
         self.path = path if parallel.is_first() else None
         self.data, self.trouble = data, trouble
         self.validation = Batches(data.validation, codec, recipe.training.batch, recipe.seed, self.device)
+        self.notes: tuple[str, ...] = ()
+        self.compiling = recorded(before) if before else None
         if recipe.training.budget and before is None:
-            settings = measure(recipe, codec, train, self.validation, self.device)
+            settings, choice = measure(recipe, codec, train, self.validation, self.device)
             recipe = replace(recipe, training=settings)
+            if choice is not None:
+                self.notes, self.compiling = (str(choice),), choice.to_json()
         self.recipe, self.settings = recipe, recipe.training
         self.state = self.start()
         self.warnings: list[str] = []
@@ -194,6 +204,11 @@ class _Training:
         except LostError as error:
             raise PangenError(f"{error} at step {self.state.step}; {RESUME}.") from None
         except RuntimeError as error:
+            if self.settings.compile == "on" and (why := refusal(error)):
+                raise PangenError(
+                    f"a network could not be compiled at step {self.state.step} ({why}); start another run with "
+                    "training.compile set to off."
+                ) from None
             if not is_lost(error) and not parallel.is_cut(error):
                 raise
             why = str(error).splitlines()[0].rstrip(".")
@@ -202,6 +217,8 @@ class _Training:
 
     def to_the_end(self, report: Report) -> Run:
         state, settings, self.report = self.state, self.settings, report
+        if self.notes:
+            report(Event(state.step, settings.steps, state.seconds, {}, notes=self.notes))
         self.began, self.saved = time.perf_counter() - state.seconds, time.perf_counter()
         self.cost = 0.0
         failure = None
@@ -378,5 +395,6 @@ class _Training:
         state = self.state
         return make_card(
             self.recipe, state.judged, outcome, seconds=state.seconds, steps=state.step, device=self.device,
-            best=state.best, warnings=self.warnings, looks=self.looks, trouble=self.trouble, saving=state.saving
+            best=state.best, warnings=self.warnings, looks=self.looks, trouble=self.trouble, saving=state.saving,
+            compiling=self.compiling,
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,13 +15,14 @@ from torch import Tensor
 from pangen import parallel
 from pangen.codecs import Codec
 from pangen.data.batches import Batches, Piece
-from pangen.errors import DivergedError
+from pangen.errors import DivergedError, PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.rounding import needs_scale
 from pangen.recipes.recipe import Recipe, Training, build_model
 from pangen.rng import seed_global
 from pangen.space import Progress
 from pangen.training.averages import Follower, Powers, follow, start_powers
+from pangen.training.compiled import Compiled, called
 from pangen.training.optimizers import make_optimizers, rate
 from pangen.training.pieces import Told, Turn, add_up, level
 from pangen.training.recompute import recompute
@@ -67,6 +69,8 @@ class State:
     seed: int = 0
     build: Callable[[], GenerativeModel] | None = None
     """Makes another such model, where the processes hold parts of this one."""
+    compiled: AbstractContextManager[None] = field(default_factory=nullcontext)
+    """Within it the model's networks are compiled, where they are at all."""
 
     def __post_init__(self) -> None:
         self.players = self.model.players()
@@ -128,7 +132,16 @@ def start_state(recipe: Recipe, codec: Codec, train: Batches, device: torch.devi
     if recipe.training.recompute:
         recompute(model)
     build = partial(_another, recipe, codec, device) if recipe.training.shard else None
-    return State.start(model, recipe.training, recipe.seed, build)
+    state = State.start(model, recipe.training, recipe.seed, build)
+    if recipe.training.compile == "on":
+        pieces = train.pieces(0, recipe.training.accumulate)
+        calls = called(model, [piece.batch for piece in pieces], Progress(0, recipe.training.steps))
+        if not calls:
+            raise PangenError(
+                f"no network is called by a step of {recipe.model['name']}, and none can be compiled: leave out training.compile."
+            )
+        state.compiled = Compiled(model, calls)
+    return state
 
 
 def _another(recipe: Recipe, codec: Codec, device: torch.device) -> GenerativeModel:
@@ -147,7 +160,8 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
     while True:
         player, told = None, Told()
         for turn in turns:
-            following = turn.next()
+            with state.compiled:
+                following = turn.next()
             if following is None:
                 continue
             player, loss = following

@@ -66,6 +66,7 @@ def make_card(
     looks: dict[str, Any] | None = None,
     trouble: Sequence[str] = (),
     saving: float = 0.0,
+    compiling: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What happened to a run, and what it ran on."""
     entry = get(recipe.model["name"])
@@ -83,6 +84,7 @@ def make_card(
         "trouble": list(trouble),
         "warnings": list(warnings),
         "looks": looks,
+        "compiling": compiling,
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(device),
         "processes": parallel.size(),
