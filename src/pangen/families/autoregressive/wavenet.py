@@ -37,8 +37,7 @@ class Memory(NamedTuple):
 class WaveNet(SequenceModel):
     """A categorical distribution for each sample; before the first stands a token of its own.
 
-    A level is read as an embedding, to which its place in the order of levels is added: by itself, and
-    as the amplitude that the mu-law gives it.
+    A level is read as an embedding, to which its place in the order of levels is added: by itself, and as the amplitude that the mu-law gives it.
 
     Args:
         channels: of the residual stream and of its gates.
@@ -154,9 +153,8 @@ class WaveNet(SequenceModel):
     ) -> tuple[Tensor, Memory]:
         if cache is None:
             *_, (logits, past) = self.pieces(tokens, y)
-            return logits[:, -1], Memory(
-                tokens.shape[1], Rings.of(self.stack, past, self.told(y, len(tokens)), self.table)
-            )
+            rings = Rings.of(self.stack, past, self.told(y, len(tokens)), self.table)
+            return logits[:, -1], Memory(tokens.shape[1], rings)
         for t in range(cache.seen, tokens.shape[1]):
             skips = cache.rings.step(tokens[:, t])
         return self.leave(skips), Memory(tokens.shape[1], cache.rings)
