@@ -23,7 +23,11 @@ from pangen.data import embedded
 
 SMALLER = [
     (r"--budget \w+", "--steps 3"),  # on the command line
-    (r"budget=\d+", "steps=3"),  # in Python
+    (r"\bpangen (evaluate|compare)\b", r"pangen \1 --samples 50"),
+    (r"\.compare\((.*)budget=", r".compare(\1samples=50, budget="),  # in Python
+    (r"\.evaluate\(([^,)]+)", r".evaluate(\1, samples=50"),
+    (r"budget=\d+", "steps=3"),
+    (r"\bsteps=\d{3,}\b", "steps=20"),
     (r"\.sample\((100|1000)\b", ".sample(8"),
     (r"-n 64\b", "-n 3"),
 ]
