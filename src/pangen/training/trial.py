@@ -23,8 +23,8 @@ from pangen.training.compiled import Compiled, called, refusal
 from pangen.training.loop import State, start_state, train_step
 
 WORTHWHILE = 1800.0
-"""Seconds of a budget from which on compiling is tried: a trial may take a minute and a half, a twentieth of them, to
-save as much or little more of the others."""
+"""Seconds of a budget from which on compiling is tried: a trial may take two minutes, a fifteenth of them, to save
+a third of the others or nothing."""
 FIRST = 3
 """Steps by which all is compiled that the following ones need."""
 SHARE, FEWEST, MOST = 0.02, 5, 100
