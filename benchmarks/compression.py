@@ -4,8 +4,9 @@
     PANGEN_DATA=... python benchmarks/compression.py made pixelcnn vae --data digits --budget 5m
     PANGEN_DATA=... python benchmarks/compression.py vae hvae pixelcnn --data mnist --budget 20m --examples 1000
     PANGEN_DATA=... python benchmarks/compression.py made --data mnist --budget 6m --examples 1000 --set model.width 500 --set training.batch 50
-    PANGEN_DATA=... python benchmarks/compression.py vae hvae --data mnist-binary-static --budget 45m --examples 2000
+    PANGEN_DATA=... python benchmarks/compression.py hvae --data mnist-binary-static --budget 42m --set model.k 1
     PANGEN_DATA=... python benchmarks/compression.py pixelcnn --data mnist-binary-static --budget 30m --examples 1000
+    python benchmarks/compression.py realnvp glow --data digits --budget 2m
     PANGEN_DATA=... python benchmarks/compression.py pixelcnn --data cifar10-lossless-4k --budget 25m --examples 200
     PANGEN_DATA=... python benchmarks/compression.py wavenet --budget 28m --examples 60
     PANGEN_DATA=... python benchmarks/compression.py vae --data mnist --budget 2m --set model.network mlp
