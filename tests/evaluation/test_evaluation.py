@@ -14,7 +14,8 @@ from evaluation_fakes import NormalTruth, image_data, normal_data
 import pangen
 from pangen.data.dataset import Split
 from pangen.errors import PangenError
-from pangen.evaluation import Judge, evaluate, judge
+from pangen.evaluation import Judge, evaluate, kind
+from pangen.evaluation.judge import without_cost
 from pangen.evaluation.likelihood import bits_per_dim
 from pangen.evaluation.summary import mark_beaten, mark_caught
 from pangen.evaluation.yardsticks import CHEATS
@@ -166,7 +167,7 @@ def test_the_same_seed_gives_the_same_evaluation(quick_features: None) -> None:
     data = image_data()
     run, measure = pangen.fit("independent", data, device="cpu"), Judge(data)
     one, two = measure.judge(run), measure.judge(run)
-    assert judge.without_cost(one) == judge.without_cost(two)
+    assert without_cost(one) == without_cost(two)
     other = Judge(data, seed=1).judge(run)
     assert one["fidelity"]["frechet"]["value"] != other["fidelity"]["frechet"]["value"]
 
@@ -174,7 +175,7 @@ def test_the_same_seed_gives_the_same_evaluation(quick_features: None) -> None:
 def test_changed_data_is_refused(digits_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pangen.load_data("digits")
     changed = replace(data, test=data.test.first(200))
-    monkeypatch.setattr(judge, "load_data", lambda name, **options: changed)
+    monkeypatch.setattr(kind, "load_data", lambda name, **options: changed)
     with pytest.raises(PangenError, match="'digits' has changed"):
         evaluate(digits_run)
 
