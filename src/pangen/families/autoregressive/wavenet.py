@@ -121,7 +121,7 @@ class WaveNet(SequenceModel):
         self, x: Tensor, y: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> LogProb:
         """A few examples of one length at once, and each by itself where they differ in length."""
-        n, found = until_end(x, self.space.end).sum(1), []
+        n, found = until_end(x, self.space.end).sum(1).tolist(), []
         many = max(PIECE // x.shape[1], 1) if self.space.end is None else 1
         for i in range(0, len(x), many):
             rows, first, nats = x[i : i + many, : n[i]], 0, torch.zeros((), device=x.device)
