@@ -13,7 +13,7 @@ import torch
 import pangen
 from pangen.compression.coder import Stack
 from pangen.compression.flows import BITS, STEPS, Fill, log_logistic, logistic
-from pangen.compression.tape import Tape
+from pangen.compression.tape import PART, Tape
 from pangen.compression.walk import CELL, Line, Told, Walk, real, units, walkable
 from pangen.likelihoods import Normal
 from pangen.networks.bijections import Invertible1x1, Logit, ScaleShift
@@ -121,19 +121,18 @@ def test_images_of_convolved_flows_come_back(tmp_path, model, codec):
     [
         ("realnvp", {"codec": "grid"}),
         ("ddpm", {}),
-        ("vdm", {"chain": 12, "steps": 60}),
+        ("vdm", {"chain": 40, "steps": 60}),
     ],
 )
 def test_size_is_the_bound(made, tmp_path, model, how):
-    """Within a percent or two: noise is drawn once, and no example is like another. Of other draws of the data vdm's files
-    are 0.989 to 0.992 of the bound."""
+    """Within a percent of its mean over noise, which the file draws once; nearer to the bound of that very draw."""
     run = made(model, "colour", **how)
     raw = np.random.default_rng(2).integers(0, 40, (200, *KINDS["colour"])).astype(np.uint8)
     report = there_and_back(run, [raw], tmp_path)
     bound = np.mean([-float(run.log_prob(torch.from_numpy(raw), seed=s).nats.sum()) for s in range(4)])
     assert report["payload"] > 10_000
-    assert (report["payload"] - report["initial"]) / (bound / 8 / math.log(2)) == pytest.approx(1, abs=0.015)
-    assert report["over_model"] == pytest.approx(1, abs=0.015)
+    assert (report["payload"] - report["initial"]) / (bound / 8 / math.log(2)) == pytest.approx(1, abs=0.01)
+    assert 0.999 < report["over_model"] < 1.005
 
 
 def test_the_users_threads_do_not_matter(made, tmp_path):
@@ -192,6 +191,17 @@ def test_cells_cost_their_density():
     one.push_normal(cells, mean, std, sure=False)
     bits = -Normal(mean, std.log()).log_prob((cells.double() + 0.5)[None]).sum() / math.log(2)
     assert one.stack.bits / len(cells) == pytest.approx(float(bits) / len(cells), abs=0.01)
+
+
+def test_cells_that_a_normal_rules_out_cost_what_the_coder_can_tell():
+    """No less than 2^-24 for a step: files of a chain too short for its model are below the bound for that."""
+    n, std = 1000, 2.0**12
+    mean, far = torch.zeros(n).double(), int(9 * std) + torch.arange(n)
+    one = tape(0)
+    one.push_normal(far, mean, mean + std, sure=False)
+    told = -Normal(mean, (mean + std).log()).log_prob(far.double()[None]).mean() / math.log(2)
+    assert one.stack.bits / n == pytest.approx(24 + math.log2(std / PART), abs=0.1)
+    assert one.stack.bits / n < told - 20
 
 
 def test_logistic_cells_come_back_and_cost_their_density():
