@@ -46,13 +46,15 @@ def traced(monkeypatch):
 
 
 class Counting:
-    """A compiler that leaves all as it is, and counts what is run of it."""
+    """A compiler that leaves all as it is, and counts what it is given and what is run of it."""
 
     def __init__(self, monkeypatch) -> None:
-        self.runs = 0
+        self.made = self.runs = 0
         monkeypatch.setattr(module, "HOW", {"backend": self})
 
     def __call__(self, graph, inputs):
+        self.made += 1
+
         def run(*args):
             self.runs += 1
             return graph(*args)
@@ -198,6 +200,19 @@ def test_other_shapes_are_not_compiled(monkeypatch):
     for size, runs in ((6, 0), (8, 1), (7, 1), (8, 2)):
         train_step(state, [Piece(Batch(torch.randn(size, 2)))], Training())
         assert counting.runs == runs
+
+
+def test_code_is_made_once(monkeypatch):
+    """A U-Net asks on its way what the processor rounds; code that asks would be made anew at each call."""
+    counting, batch, made = Counting(monkeypatch), Batch(torch.rand(4, 1, 16, 16).round()), []
+    model = DDPM(Space("binary", (1, 16, 16), levels=2), width=16, precision="auto").train()
+    model.initialize(batch)
+    state = State.start(model, Training())
+    state.compiled = Compiled(model, called(model, [batch], Progress(0, 100)))
+    for _ in range(3):
+        train_step(state, [Piece(batch)], Training())
+        made.append(counting.made)
+    assert made == [1, 1, 1]
 
 
 def test_outside_of_a_step_nothing_is_left_of_it(ahead):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pangen.errors import DivergedError
 from pangen.model import GenerativeModel
+from pangen.networks.rounding import multiplies_bfloat16
 from pangen.space import Batch, Progress
 
 HOW: dict[str, Any] = {"backend": "inductor", "options": {"fallback_random": True}}
@@ -77,6 +78,8 @@ class Compiled:
         import torch._dynamo
 
         torch._dynamo.reset()  # what others have compiled leaves no traces
+        # what asks the processor is not traced: else code that calls it would be made anew at each call
+        torch.compiler.assume_constant_result(multiplies_bfloat16)
         self.room = torch._dynamo.config.patch(recompile_limit=ROOM)
         self.networks = [model.get_submodule(name) for name in calls]
         self.plain = [{k: v for k, v in vars(network).items() if k == "forward"} for network in self.networks]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pangen.recipes.recipe import Training
 from pangen.space import Progress
@@ -21,14 +23,84 @@ def make_optimizers(
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
 
     def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        kinds = ([w for w in parameters if is_spread(w) == spread] for spread in (True, False))
-        groups = [{"params": alike} for alike in kinds if alike]  # a fused step takes only one kind
+        kinds: dict[Any, list[nn.Parameter]] = defaultdict(list)  # a fused step takes only one
+        for w in parameters:
+            kinds[is_spread(w), w.dtype].append(w)
+        groups = [{"params": alike} for alike in kinds.values()]
         if settings.optimizer == "sgd":  # whose fused step knows no spread weights
             fused = not any(map(is_spread, parameters))
             return torch.optim.SGD(groups, momentum=settings.betas[0], fused=fused, **common)
-        return torch.optim.AdamW(groups, betas=settings.betas, fused=True, **common)
+        return AdamW(groups, betas=settings.betas, **common)
 
     return {name: make(parameters) for name, parameters in players.items()}
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW (Loshchilov and Hutter 2019), to the bit, in half the time where a network is small.
+
+    There torch spends more on a count of steps for each weight and on its lists than on arithmetic. Here counts are
+    places of one vector, and lists are made once. Weights of a group have one dtype and one device.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], **settings: Any) -> None:
+        super().__init__(groups, fused=True, **settings)
+        self.moments: dict[int, Moments] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.moments = {}  # those of the state before
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move the weights that have a gradient."""
+        for index, group in enumerate(self.param_groups):
+            if index not in self.moments:
+                self.moments[index] = Moments.of(group["params"], self.state)
+            moments, gradients = self.moments[index], [w.grad for w in group["params"]]
+            lists = [group["params"], gradients, moments.means, moments.squares, moments.each]
+            if all(g is not None for g in gradients):
+                moments.counts.add_(1)
+            else:
+                has = [g is not None for g in gradients]
+                moments.counts.add_(torch.tensor(has, device=moments.counts.device))
+                lists = [list(compress(those, has)) for those in lists]
+            weights, gradients, means, squares, counts = lists
+            beta1, beta2 = group["betas"]
+            torch._fused_adamw_(
+                weights, gradients, means, squares, [], counts, lr=group["lr"], beta1=beta1, beta2=beta2,
+                weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+            )  # fmt: skip
+
+
+class Moments(NamedTuple):
+    """What an optimizer holds of a group's weights, in their order."""
+
+    means: list[Tensor]
+    """Of their gradients."""
+    squares: list[Tensor]
+    """The mean squares of these."""
+    counts: Tensor
+    """How often each weight has moved."""
+    each: list[Tensor]
+    """Views of the counts."""
+
+    @classmethod
+    def of(cls, weights: Sequence[Tensor], state: dict[Tensor, dict[str, Tensor]]) -> Moments:
+        """Of a state that torch's AdamW has as well; its counts become views of one vector."""
+        for w in weights:
+            if not state[w]:
+                start = torch.zeros((), device=w.device), torch.zeros_like(w), torch.zeros_like(w)
+                state[w] = dict(zip(("step", "exp_avg", "exp_avg_sq"), start, strict=True))
+        held = [state[w] for w in weights]
+        counts = torch.stack([own["step"] for own in held])
+        for own, count in zip(held, counts, strict=True):
+            own["step"] = count
+        return cls(
+            [own["exp_avg"] for own in held],
+            [own["exp_avg_sq"] for own in held],
+            counts,
+            [own["step"] for own in held],
+        )
 
 
 def rate(progress: Progress, settings: Training) -> float:
