@@ -212,10 +212,14 @@ def table() -> str:
         "|---|---|---|---|---|---|---|---|\n"
     )
     return head + "".join(
-        f"| `{model}` | {work} | {row['step_ms']:.3g} | {row['compiled_ms']:.3g} | {row['median']:.2f} [{row['median_low']:.2f}, "
+        f"| `{model}` | {work} | {shown(row['step_ms'])} | {shown(row['compiled_ms'])} | {row['median']:.2f} [{row['median_low']:.2f}, "
         f"{row['median_high']:.2f}] | {row['compiling_seconds']:.0f} | {row['again_seconds']:.1f} | {pays(row)} |\n"
         for (model, work), row in last.items()
     )
+
+
+def shown(ms: float) -> str:
+    return f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}"
 
 
 def pays(row: dict) -> str:

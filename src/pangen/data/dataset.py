@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from pangen.data.stored import Stored
+from pangen.errors import unknown
 
 if TYPE_CHECKING:
     from pangen.data.series import Series
 
 Modality = Literal["image", "vector", "table", "text", "series", "sound"]
+SPLITS = ("train", "validation", "test")
 REAL = frozenset({"vector", "table", "series"})
 """Modalities whose values are, or may be, real numbers: they have densities."""
 
@@ -223,6 +225,9 @@ class Data:
         return self.modality not in REAL
 
     def split(self, name: str) -> Split:
+        """One of train, validation and test; raises `PangenError` for another name."""
+        if name not in SPLITS:
+            raise unknown("split", name, SPLITS)
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     @property

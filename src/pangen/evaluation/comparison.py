@@ -381,7 +381,7 @@ def _command(
     features: Lent | None,
     gym: bool,
 ) -> str:
-    """`gym`: budgets and samples are those of the gym, whose folder holds this one."""
+    """`gym`: budgets are those of the gym, whose folder holds this one."""
     words = ["pangen", "compare", f"gym:{name}" if gym else name]
     if models is not None:
         words += ["--models", models if isinstance(models, str) else ",".join(models)]
@@ -389,7 +389,7 @@ def _command(
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
     if not redo:
         words += ["--seeds", str(seeds)] if seeds > 1 else []
-    words += ["--samples", str(samples)] if samples and not gym else []
+    words += ["--samples", str(samples)] if samples else []
     if (path := _folder_of(features)) is not None:
         words += ["--features", path]
     words += ["-o", str(out.parent if gym else out)] if out is not None else []

@@ -105,7 +105,7 @@ def gym(
     check_length(steps, budget)
     names, wanted = _sources(_listed(sources)), _models(_listed(models))
     longer = {} if budget or steps else LONG
-    budget = budget if budget or steps else SHORT
+    budget, samples = budget if budget or steps else SHORT, samples or SAMPLES
     folder = make_folder(Path(out)) if out is not None else None
     if redo:
         names = _recorded(folder, names)
@@ -119,7 +119,7 @@ def gym(
         place = folder / name if folder is not None else None
         compared = compare(
             data, None if redo and models is None else takers, budget=budget, steps=steps, budgets=longer.get(name), settings=SETTINGS.get(name), seeds=seeds,
-            out=place, redo=redo, device=device, samples=samples or SAMPLES, report=_of(report, name),
+            out=place, redo=redo, device=device, samples=samples, report=_of(report, name),
         )  # fmt: skip
         found.append(_graded(data, compared))
         for verdict, runs in compared.get("redo", {}).items():
@@ -310,7 +310,7 @@ def _command(
     seeds: int,
     out: str | Path | None,
     redo: bool,
-    samples: int | None,
+    samples: int,
     *,
     plain: bool,
 ) -> str:
@@ -321,7 +321,7 @@ def _command(
     if not redo and not plain:
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
     words += ["--seeds", str(seeds)] if seeds > 1 else []
-    words += ["--samples", str(samples)] if samples else []
+    words += ["--samples", str(samples)]
     words += ["-o", str(out)] if out is not None else []
     words += ["--redo"] if redo else []
     return shlex.join(words)

@@ -15,7 +15,6 @@ from pangen.data.dataset import Split
 from pangen.data.given import as_data
 from pangen.errors import PangenError
 from pangen.evaluation.classification import scores
-from pangen.evaluation.judge import SPLITS
 from pangen.evaluation.kind import check_kind, data_of
 from pangen.rng import chunks, generator
 from pangen.run import Run, as_run
@@ -66,14 +65,12 @@ def classify(
             f"this {run.entry.name} was trained without labels; fit a conditional one on labelled data."
         )
     found = data_of(run) if data is None else as_data(data)
-    if split not in SPLITS:
-        raise PangenError(f"there is no split '{split}'; take one of {', '.join(SPLITS)}.")
     if not 0 <= missing < 1:
         raise PangenError(f"a share of {missing:g} cannot be missing; give one from 0 to less than 1.")
     if imputations < 1 or (examples is not None and examples < 1):
         raise PangenError("imputations and examples are whole numbers of at least 1.")
-    check_kind(run, found if found.labels else replace(found, labels=run.codec.labels))
     part = found.split(split)
+    check_kind(run, found if found.labels else replace(found, labels=run.codec.labels))
     x, y = (part if examples is None else part.first(examples)).all(generator("cpu", "classify", split))
     if len(x) == 0:
         raise PangenError(f"the {split} split of '{found.name}' is empty; take another with --split.")

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from pangen.capabilities import HasForecast, HasNextToken
 from pangen.codecs import Windows
-from pangen.data.dataset import Data
+from pangen.data.dataset import SPLITS, Data
 from pangen.data.series import Series
-from pangen.errors import PangenError, unknown
+from pangen.errors import PangenError
 from pangen.evaluation.forecast import covered, crps, quantile
 from pangen.evaluation.intervals import mean_interval
-from pangen.evaluation.judge import SPLITS
 from pangen.evaluation.kind import check_kind, data_of
 from pangen.rng import chunks
 from pangen.run import Run, as_run
@@ -125,8 +124,7 @@ def score_forecasts(
     run = with_series(run)
     found = data_of(run) if data is None else data
     check_kind(run, found)
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+    found.split(split)  # or there is none
     series = cast("Series", found.series)
     values, ends = series.values, (0, *series.ends)
     start, stop = ends[SPLITS.index(split)], ends[SPLITS.index(split) + 1]
