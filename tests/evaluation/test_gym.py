@@ -265,6 +265,7 @@ def test_some_models_train_longer_where_nobody_says_how_long(small, monkeypatch,
     ledger = [json.loads(line) for line in lines]
     budgets = {line["model"]: line["budget"] for line in ledger}
     assert (budgets["made"], budgets["independent"]) == (0.6, 0.2)
+    assert "for 0.2 seconds, made for 0.6, with" in (tmp_path / "ising4x4" / "report.html").read_text()
     assert {json.dumps(line.get("settings")) for line in ledger if line["model"] == "made"} == {
         '{"model.width": 20}'
     }

@@ -11,14 +11,16 @@ from pangen.recipes.recipe import DataSpec, Recipe, Training, settings_of
 from pangen.registry import Entry
 
 RULE = """\
-D is the number of data dimensions and N that of training examples. Networks are
-16 sqrt(D) units wide, rounded to a power of two from 64 to 512, and so is each hidden layer where
-a machine has several; latent vectors have D / 4 entries, from 2 to 64. Batches hold 128 examples or what the family's file says, at most N / 4.
-Samples and likelihoods are computed 8192 / D at a time, rounded down to a power of two from 64 to 512.
-Learning rates, averages and everything else are constants of each family's file, the same for
-all data. Steps are what the budget allows; the weights kept are those that score best on the
-validation split. Networks are compiled where half an hour or more is allowed and a
-trial shows that this saves more time than it takes. Nothing looks at the test split."""
+D is the number of data dimensions and N that of training examples. Networks are 16 sqrt(D) units
+wide, rounded to a power of two from 64 to 512, and so is each hidden layer where a machine has
+several; latent vectors have D / 4 entries, from 2 to 64. Batches hold 128 examples or what the
+family's file says, at most N / 4.
+Samples and likelihoods are computed 8192 / D at a time, rounded down to a power of two from 64 to
+512.
+Learning rates, averages and everything else are constants of each family's file, the same for all
+data. Steps are what the budget allows; the weights kept are those that score best on the validation
+split. Networks are compiled where half an hour or more is allowed and a trial shows that this saves
+more time than it takes. Nothing looks at the test split."""
 
 
 def default_recipe(
