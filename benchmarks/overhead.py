@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/overhead.py start --pairs 9
 
 `steps`: `pangen.fit` of a tiny `vae` (perceptrons, points in the plane) beside a loop of five lines with the same model,
-batches, loss and optimizer: microseconds a step of the one over the other, the median of each turn, turns interleaved.
+batches and loss, and torch's own AdamW: microseconds a step of the one over the other, the median of each turn, turns interleaved.
 `plain` has neither clipping nor a moving average of the weights; `usual` has both, and so has the loop beside it.
 At most 60 are wanted.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,7 +52,6 @@ class Closeness:
         self.real, self.y = features.embed(reference.x), reference.y
         self.hash = hashlib.sha256(self.real.float().contiguous().numpy().tobytes()).hexdigest()[:16]
         self._gaussian, self._first = gaussian(self.real), Pairs(self.real, self.real)
-        self._resampled = resampled_moments(self.real, self.y, shares, "real", seed)
 
     def measure(self, x: Any, y: Any) -> tuple[dict[str, Any], list[float]]:
         """All measures of raw samples and their conditions, and the resampled Fréchet distances `(RESAMPLES)`."""
@@ -97,6 +97,10 @@ class Closeness:
         replicates = frechet_of_moments(*self._resampled, *redrawn)
         found = {"value": value, "interval": centred_interval(value, replicates), **self._facts(len(fake))}
         return found, replicates.tolist()
+
+    @cached_property
+    def _resampled(self) -> tuple[Tensor, Tensor]:
+        return resampled_moments(self.real, self.y, self.shares, "real", self.seed)
 
     def _share(self, name: str, values: Tensor, n: int, **facts: Any) -> dict[str, Any]:
         return {**share(values, name, self.seed), **facts, **self._facts(n)}
