@@ -126,12 +126,13 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
 
 def test_redo_trains_again_and_is_identical(tmp_path: Path) -> None:
     data, out = image_data(), tmp_path / "out"
-    before = compare(data, "mean,independent", budget=0.3, seeds=2, out=out, device="cpu")
+    before = compare(data, "mean,independent", budget=0.3, seeds=2, samples=40, out=out, device="cpu")
     stages: list[Stage] = []
     after = compare(data, out=out, redo=True, device="cpu", report=stages.append)
     assert trained(stages) == ["mean"]
     assert sorted(after["redo"]["identical"]) == ["independent-0", "independent-1", "mean-0", "mean-1"]
     assert after["redo"]["different"] == []
+    assert "--samples 40" in after["command"]
     old = {(r["model"], r["seed"]): without_cost(r) for r in before["rows"]}
     new = {(r["model"], r["seed"]): without_cost(r) for r in after["rows"]}
     assert old == new

@@ -26,7 +26,7 @@ from pangen.evaluation.ledger import LEDGER, entries_of, write_ledger
 from pangen.evaluation.ranking import rank_intervals
 from pangen.evaluation.stage import Report, Stage
 from pangen.evaluation.summary import mark_beaten, summarise
-from pangen.files import make_folder, read_json, write_json
+from pangen.files import make_folder, read_json, read_object, write_json
 from pangen.folder import CARD, CODEC, RECIPE, WEIGHTS
 from pangen.recipes import RULE, read_recipe
 from pangen.registry import entries, get
@@ -72,7 +72,8 @@ def compare(
         seeds: trainings of each model, with seeds 0, 1, ...
         out: a folder that keeps runs, evaluations, `compare.json`, `ledger.jsonl` and `report.html`. A
             comparison that was interrupted goes on there: complete runs are not trained again.
-        redo: train every run in `out` again with its recorded steps, and say what differs.
+        redo: train every run in `out` again with its recorded steps, and say what differs; samples and features are those
+            recorded where none are named.
         device: auto, cpu, cuda or mps.
         samples: how many are drawn of each model, as in `evaluate`.
         features: what lends the features in which samples are set against real data, as in `evaluate`.
@@ -92,7 +93,8 @@ def compare(
     found = as_data(data)
     folder = Path(out) if out is not None else None
     if redo:
-        recorded = _recorded(folder)
+        recorded, before = _recorded(folder)
+        samples, features = samples or before.get("samples"), features or before.get("features")
         wanted = None if models is None else _named(models, found)
         plan = [(name, seed) for name, seed in recorded if wanted is None or name in wanted]
         if not plan:
@@ -120,6 +122,7 @@ def compare(
         "budgets": budgets,
         "settings": settings or {},
         "steps": steps,
+        "samples": samples,
         "seeds": len({seed for _, seed in plan}),
         "protocol": work.judge.protocol(),
         "features": _folder_of(features),
@@ -291,8 +294,8 @@ def _named(models: str | Sequence[str] | None, data: Data) -> list[str]:
     return chosen
 
 
-def _recorded(folder: Path | None) -> list[tuple[str, int]]:
-    """Models and seeds of the complete runs in a folder, in the registry's order."""
+def _recorded(folder: Path | None) -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    """Models and seeds of the complete runs in a folder, in the registry's order; and its result, once there is one."""
     if folder is None:
         raise PangenError("there is nothing to redo without a folder; name that of the comparison with -o.")
     found = []
@@ -303,7 +306,8 @@ def _recorded(folder: Path | None) -> list[tuple[str, int]]:
     if not found:
         raise PangenError(f"{folder} holds no complete runs to redo; leave out --redo.")
     order = list(entries())
-    return sorted(found, key=lambda run: (order.index(run[0]), run[1]))
+    before = read_object(folder / RESULT) if (folder / RESULT).exists() else {}
+    return sorted(found, key=lambda run: (order.index(run[0]), run[1])), before
 
 
 def _check_folder(
@@ -390,7 +394,6 @@ def _command(
     if not redo:
         words += ["--seeds", str(seeds)] if seeds > 1 else []
     words += ["--samples", str(samples)] if samples else []
-    if (path := _folder_of(features)) is not None:
-        words += ["--features", path]
+    words += ["--features", path] if (path := _folder_of(features)) is not None else []
     words += ["-o", str(out.parent if gym else out)] if out is not None else []
     return shlex.join([*words, "--redo"] if redo else words)

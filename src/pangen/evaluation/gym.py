@@ -91,7 +91,7 @@ def gym(
             interrupted goes on there.
         redo: train every run in `out` again with its recorded steps, and say what differs.
         device: auto, cpu, cuda or mps.
-        samples: how many are drawn of each model; None: 1000.
+        samples: how many are drawn of each model; None: 1000, or with `redo` as many as before.
         report: called with a `Stage` after every step and at every stage.
 
     Returns:
@@ -105,7 +105,7 @@ def gym(
     check_length(steps, budget)
     names, wanted = _sources(_listed(sources)), _models(_listed(models))
     longer = {} if budget or steps else LONG
-    budget, samples = budget if budget or steps else SHORT, samples or SAMPLES
+    budget, samples = budget if budget or steps else SHORT, samples or (None if redo else SAMPLES)
     folder = make_folder(Path(out)) if out is not None else None
     if redo:
         names = _recorded(folder, names)
@@ -310,7 +310,7 @@ def _command(
     seeds: int,
     out: str | Path | None,
     redo: bool,
-    samples: int,
+    samples: int | None,
     *,
     plain: bool,
 ) -> str:
@@ -321,7 +321,7 @@ def _command(
     if not redo and not plain:
         words += ["--steps", str(steps)] if steps else ["--budget", f"{budget:g}s"]
     words += ["--seeds", str(seeds)] if seeds > 1 else []
-    words += ["--samples", str(samples)]
+    words += ["--samples", str(samples)] if samples else []
     words += ["-o", str(out)] if out is not None else []
     words += ["--redo"] if redo else []
     return shlex.join(words)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pangen import parallel
 from pangen.codecs import Codec
@@ -157,6 +157,8 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
     model, progress = state.model, Progress(state.step, settings.steps)
     log: dict[str, float] = {}
     turns = [Turn(piece, model.steps(piece.batch, progress)) for piece in pieces]
+    for weights in state.players.values():  # before anything is computed, which then has their room
+        clear(weights)
     while True:
         player, told = None, Told()
         for turn in turns:
@@ -166,8 +168,7 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
                 continue
             player, loss = following
             if turn is turns[0]:
-                for w in state.players[player]:
-                    w.grad = None
+                clear(state.players[player])
             told.add(loss, turn.piece.share)
             factor = turn.piece.share * state.scale(player)
             total = loss.total if factor == 1 else factor * loss.total
@@ -191,6 +192,12 @@ def train_step(state: State, pieces: Sequence[Piece], settings: Training) -> dic
     if state.powers:
         follow(state.powers, model, state.step)
     return log
+
+
+def clear(weights: Iterable[nn.Parameter]) -> None:
+    """Of the last step's gradients."""
+    for w in weights:
+        w.grad = None
 
 
 def _move(state: State, player: str, progress: Progress, settings: Training) -> None:

@@ -71,6 +71,8 @@ class AdamW(torch.optim.AdamW):
                 weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
             )  # fmt: skip
 
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for hooks, of which there are none
+
 
 class Moments(NamedTuple):
     """What an optimizer holds of a group's weights, in their order."""

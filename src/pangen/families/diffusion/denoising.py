@@ -30,7 +30,7 @@ from pangen.space import Batch, Progress, Space
 
 def stratified(n: int, device: torch.device) -> Tensor:
     """Times `(n,)`, uniform and evenly spread (Kingma et al. 2021)."""
-    return (torch.rand((), device=device) + torch.arange(n, device=device) / n).frac()
+    return torch.linspace(0, 1 - 1 / n, n, device=device).add_(torch.rand((), device=device)).frac_()
 
 
 class Denoising(GenerativeModel):
@@ -88,7 +88,7 @@ class Denoising(GenerativeModel):
         """What estimates from noise `sigma` `(B,)` are off by `(B, *shape)`, both in units of the data's scale."""
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         x0, e = self.couple(self.net.unit(batch.x), y)
-        error = self.net(x0 + column(sigma, x0) * e, sigma, y) - x0
+        error = self.net(torch.addcmul(x0, column(sigma, x0), e), sigma, y) - x0
         if self.training and progress.step % ErrorByLevel.EVERY == 0:
             self.error_by_level.update(error.detach(), sigma)
         return error

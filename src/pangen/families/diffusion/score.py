@@ -61,7 +61,7 @@ class Score(Continuous):
             network=Architecture(width, network, patch, depth, precision),
             exact=exact,
             coefficients=predict_v,
-            weight=lambda level: level**-2,  # lambda |s - grad log p|^2 = |D - x0|^2 / sigma^2
+            unit=lambda level: level,  # lambda |s - grad log p|^2 = |D - x0|^2 / sigma^2
             schedule=PROCESSES[sde],
             ends=(0.01, 50.0),
             unlabelled=unlabelled,

@@ -1,4 +1,4 @@
-"""The loss of most members: the squared error of the estimate, weighted by its noise level."""
+"""The loss of most members: the squared error of the estimate, in a unit that goes with the noise level."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Weighted(Denoising):
     Args:
         space: of the examples.
         coefficients: what the network predicts.
-        weight: of the squared error at a noise level; None makes the loss that of what the network predicts.
+        unit: by which errors at a noise level are measured; None: c_out, which makes the loss that of what the network predicts.
         settings: of `Denoising`.
     """
 
@@ -27,14 +27,14 @@ class Weighted(Denoising):
         space: Space,
         *,
         coefficients: Coefficients,
-        weight: Callable[[Tensor], Tensor] | None = None,
+        unit: Callable[[Tensor], Tensor] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(space, coefficients=coefficients, **settings)
-        self.weight = weight or (lambda level: coefficients(level)[1] ** -2)
+        self.unit = unit or (lambda level: coefficients(level)[1])
 
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         t = stratified(len(batch.x), batch.x.device)
         sigma = self.schedule(t, self.low, self.high)
         error = self.errors(batch, sigma, progress)
-        return Loss((self.weight(column(sigma, error)) * error.square()).mean())
+        return Loss((error / self.unit(column(sigma, error))).square().mean())
