@@ -1,4 +1,4 @@
-"""Our AdamW moves weights as torch's own does, to the bit, whatever weights have gradients."""
+"""Our optimizers move weights as torch's own do, to the bit, whatever weights have gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from pangen.training.optimizers import AdamW
+from pangen.threads import threads
+from pangen.training import optimizers
+from pangen.training.optimizers import LARGE, SGD, AdamW
 
 SHAPES = [(3, 4), (4,), (), (2, 3, 3)]
 SETTINGS = {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}
@@ -66,3 +68,25 @@ def test_a_state_goes_on_where_it_was(how):
         walk(optimizer, these, 2, seed=2)
     assert same(own, all_along)
     assert float(after.state[own[0]]["step"]) == 5
+
+
+def test_small_weights_are_moved_by_one_thread(monkeypatch):
+    """And large ones by all; afterwards there are as many as before."""
+    small, large = weights(), [nn.Parameter(torch.zeros(2 * LARGE)), nn.Parameter(torch.zeros(3))]
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(optimizers, "threads", lambda count: seen.append(count) or threads(count))
+    for make in (AdamW, SGD):
+        for own in (small, large):
+            for w in own:
+                w.grad = torch.ones_like(w)
+            make([{"params": own}], lr=0.1, weight_decay=0.0).step()
+    assert seen == [1, None, 1, None]
+    assert torch.get_num_threads() == before
+
+
+def test_sgd_is_torchs():
+    ours, theirs = weights(), weights()
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "fused": True}
+    walk(SGD([{"params": ours}], **settings), ours, 4)
+    walk(torch.optim.SGD(theirs, **settings), theirs, 4)
+    assert same(ours, theirs)

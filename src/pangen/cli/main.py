@@ -41,6 +41,7 @@ from pangen.cli import (
 from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError, refused
 from pangen.memory import is_exhausted, is_lost
+from pangen.threads import be_patient
 
 VERBS = (
     models, data, advise, fit, average, convert, sample, complete, translate, fill, forecast, evaluate, classify, check, logz, encode, decode, reconstruct, interpolate, compress, decompress, compare, verify, frontier, runs, show, doctor,
@@ -71,8 +72,7 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 (a compared model failed), 2 (bad input), 130 (Ctrl-C)."""
-    # threads that spin at barriers make a busy machine up to 100 times slower; read when torch is imported
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    be_patient()
     try:
         args = parse(build_parser(), sys.argv[1:] if argv is None else list(argv))
         if parallel.size() > 1:

@@ -81,7 +81,7 @@ class Preconditioned(nn.Module):
         level = column(sigma, x)
         c_skip, c_out = self.coefficients(level)
         with rounded(self.net, x):
-            out = self.net(x / (1 + level.square()).sqrt(), sigma.log() / 4, y).to(x.dtype)
+            out = self.net(x * (1 + level.square()).rsqrt(), sigma.log() / 4, y).to(x.dtype)
         return torch.addcmul(c_skip * x, c_out, out)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pangen.data.known import HOME, KNOWN, data_home
 from pangen.memory import free_memory, gibibytes
+from pangen.threads import PATIENCE
 
 ROOM = 2**30
 """Bytes without which a disk is all but full."""
@@ -90,7 +91,7 @@ def _threads() -> dict[str, Any]:
         "usable cores": usable_cores(),
         "of torch": torch.get_num_threads(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", ""),
-        WAITING: os.environ.get(WAITING, ""),
+        **{name: os.environ.get(name, "") for name in PATIENCE},
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
