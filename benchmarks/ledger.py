@@ -84,6 +84,7 @@ def machine() -> dict[str, Any]:
         "hardware": f"{device}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "wait_policy": os.environ.get("OMP_WAIT_POLICY", "active"),
+        "spins": os.environ.get("GOMP_SPINCOUNT"),
         "versions": f"pangen {pangen.__version__} ({commit.stdout.strip()}), torch {torch.__version__}, Python {platform.python_version()}",
         "date": date.today().isoformat(),
     }
