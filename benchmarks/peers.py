@@ -16,13 +16,13 @@ result of each pair.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from pangen.threads import be_patient
-
-be_patient()
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `pangen` sets them
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 from peers import adversarial, autoregressive, diffusion, energy, flows, latent, page

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pangen.networks.roles import Architecture, Denoiser
 from pangen.networks.rounding import rounded
 from pangen.space import Space
+from pangen.threads import threads
 
 Coefficients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Noise levels of data of variance 1 to (c_skip, c_out)."""
@@ -31,7 +32,7 @@ def predict_v(sigma: Tensor) -> tuple[Tensor, Tensor]:
     But for the sign of the output this is Karras et al. 2022, Table 1, with data of variance 1.
     """
     scale = 1 + sigma.square()
-    return scale.reciprocal(), -sigma / scale.sqrt()
+    return scale.reciprocal(), -sigma * scale.rsqrt()
 
 
 def predict_flow(sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +120,7 @@ class ErrorByLevel(nn.Module):
         return sigma**2 * self.relative[self._bin(sigma)].to(sigma.dtype)
 
     @torch.no_grad()
+    @threads(1)
     def update(self, error: Tensor, sigma: Tensor) -> None:
         """Take in errors `(B, *shape)` of estimates at noise `sigma` `(B,)`."""
         bins = torch.arange(len(self.relative), device=sigma.device)
