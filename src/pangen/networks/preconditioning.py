@@ -14,6 +14,8 @@ from pangen.threads import threads
 
 Coefficients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Noise levels of data of variance 1 to (c_skip, c_out)."""
+Unit = Callable[[Tensor], Tensor]
+"""Noise levels to that by which errors are measured there."""
 
 
 def predict_x0(sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,13 +79,16 @@ class Preconditioned(nn.Module):
             sigma = sigma[:1]
         return self.data(self(self.unit(x), sigma / self.scale, y))
 
-    def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
-        """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, or `(1,)` for all, in units of `unit`."""
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
+        """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, or `(1,)` for all, in units of `unit`.
+
+        Where that is known to be `x0`: what the network's output misses its target by, which is the error over c_out.
+        """
         level = column(sigma, x)
         c_skip, c_out = self.coefficients(level)
         with rounded(self.net, x):
             out = self.net(x * (1 + level.square()).rsqrt(), sigma.log() / 4, y).to(x.dtype)
-        return torch.addcmul(c_skip * x, c_out, out)
+        return torch.addcmul(c_skip * x, c_out, out) if x0 is None else out - (x0 - c_skip * x) / c_out
 
 
 def column(sigma: Tensor, x: Tensor) -> Tensor:
@@ -105,15 +110,16 @@ class ErrorByLevel(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], bins: int = 32) -> None:
         super().__init__()
-        self.ends = nn.Buffer(torch.tensor([0.01, 50.0]))
+        self.edges = nn.Buffer(torch.empty(bins - 1))
         self.relative = nn.Buffer(torch.ones(bins, *shape))
+        self.span(torch.tensor(0.01), torch.tensor(50.0))
 
     def span(self, low: Tensor, high: Tensor) -> None:
         """Start anew, for noise levels from `low` to `high`."""
-        self.ends.copy_(torch.stack([low, high]))
-        at = torch.linspace(0, 1, len(self.relative), device=self.ends.device)
-        sigma = column(low * (high / low) ** at, self.relative)
-        self.relative.copy_((1 / (1 + sigma**2)).expand_as(self.relative))
+        at = torch.linspace(0, 1, len(self.relative), device=low.device)
+        levels = low * (high / low) ** at
+        self.edges.copy_((levels[1:] * levels[:-1]).sqrt())
+        self.relative.copy_((1 / (1 + column(levels, self.relative) ** 2)).expand_as(self.relative))
 
     def forward(self, sigma: Tensor) -> Tensor:
         """Mean squared error `(*shape)` at one noise level."""
@@ -123,15 +129,13 @@ class ErrorByLevel(nn.Module):
     @threads(1)
     def update(self, error: Tensor, sigma: Tensor) -> None:
         """Take in errors `(B, *shape)` of estimates at noise `sigma` `(B,)`."""
-        bins = torch.arange(len(self.relative), device=sigma.device)
-        chosen = (self._bin(sigma)[:, None] == bins).to(error.dtype)
+        chosen = error.new_zeros(len(sigma), len(self.relative))
+        chosen.scatter_(1, self._bin(sigma)[:, None], 1.0)
         count = chosen.sum(0)
         relative = (error / column(sigma, error)).square().flatten(1)
-        mean = (chosen.T @ relative) / count.clamp(min=1)[:, None]
+        mean = (chosen / count.clamp(min=1)).T @ relative
         share = 1 - (1 - 1 / self.MEMORY) ** count
         self.relative.lerp_(mean.view_as(self.relative).clamp(min=self.LEAST), column(share, error))
 
     def _bin(self, sigma: Tensor) -> Tensor:
-        low, high = self.ends
-        at = (sigma / low).log() / (high / low).log()
-        return (at * (len(self.relative) - 1)).round().long().clamp(0, len(self.relative) - 1)
+        return torch.bucketize(sigma.detach(), self.edges.to(sigma))

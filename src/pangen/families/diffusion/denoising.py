@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
-from pangen.networks.preconditioning import Coefficients, ErrorByLevel, Preconditioned, column
+from pangen.networks.preconditioning import Coefficients, ErrorByLevel, Preconditioned, Unit, column
 from pangen.networks.roles import Architecture
 from pangen.samplers.choice import Name, Spaced, choose, spacing_of
 from pangen.samplers.coupling import Coupling, independent
@@ -84,14 +84,22 @@ class Denoising(GenerativeModel):
     def sigma_max(self) -> float:
         return float(self.high * self.net.scale)
 
-    def errors(self, batch: Batch, sigma: Tensor, progress: Progress) -> Tensor:
-        """What estimates from noise `sigma` `(B,)` are off by `(B, *shape)`, both in units of the data's scale."""
+    def errors(self, batch: Batch, sigma: Tensor, progress: Progress, unit: Unit | None = None) -> Tensor:
+        """What estimates from noise `sigma` `(B,)` are off by `(B, *shape)`, both in units of the data's scale, over `unit`.
+
+        None: over c_out, so that it is what the network's output is off by.
+        """
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         x0, e = self.couple(self.net.unit(batch.x), y)
-        error = self.net(torch.addcmul(x0, column(sigma, x0), e), sigma, y) - x0
-        if self.training and progress.step % ErrorByLevel.EVERY == 0:
-            self.error_by_level.update(error.detach(), sigma)
-        return error
+        level = column(sigma, x0)
+        missed = self.net(torch.addcmul(x0, level, e), sigma, y, x0)
+        told = self.training and progress.step % ErrorByLevel.EVERY == 0
+        if unit is None and not told:
+            return missed
+        _, c_out = self.net.coefficients(level)
+        if told:
+            self.error_by_level.update(c_out * missed.detach(), sigma)
+        return missed if unit is None else c_out / unit(level) * missed
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x0 given x], within the range of the data where that is known."""
