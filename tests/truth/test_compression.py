@@ -446,7 +446,7 @@ def changed(path, change):
     """A file whose checksum fits what was changed in its header."""
     header, payload, aside = container.read_container(path)
     change(header)
-    parts = [zlib.compress(json.dumps(header).encode()), payload.astype("<u4").tobytes(), aside]
+    parts = [container.deflated(json.dumps(header).encode()), payload.astype("<u4").tobytes(), aside]
     content = container.MAGIC + container.SIZES.pack(*map(len, parts)) + b"".join(parts)
     path.write_bytes(content + container.digest(content))
 
