@@ -11,7 +11,7 @@ from cases import ONE_EACH, Case
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pangen.data.batches import Batches, Piece
-from pangen.families.diffusion import denoising, masked_diffusion, vdm, weighted
+from pangen.families.diffusion import masked_diffusion, vdm, weighted
 from pangen.precision import precision
 from pangen.recipes import Training, build_model
 from pangen.space import Batch
@@ -103,7 +103,7 @@ def gradients(state: State, batch: Batch, count: int, settings: Training) -> dic
 @pytest.fixture
 def levels(monkeypatch):
     """Noise levels of examples by themselves: models spread them evenly over a batch, each piece over itself."""
-    for module in (denoising, masked_diffusion, vdm, weighted):
+    for module in (masked_diffusion, vdm, weighted):
         monkeypatch.setattr(module, "stratified", lambda n, device: torch.rand(n, device=device))
 
 

@@ -110,16 +110,18 @@ class ErrorByLevel(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], bins: int = 32) -> None:
         super().__init__()
-        self.edges = nn.Buffer(torch.empty(bins - 1))
+        self.ends = nn.Buffer(torch.tensor([0.01, 50.0]))
         self.relative = nn.Buffer(torch.ones(bins, *shape))
-        self.span(torch.tensor(0.01), torch.tensor(50.0))
+        self.edges = nn.Buffer(torch.empty(bins - 1), persistent=False)
+        self.register_load_state_dict_post_hook(ErrorByLevel._cut)
+        self._cut()
 
     def span(self, low: Tensor, high: Tensor) -> None:
         """Start anew, for noise levels from `low` to `high`."""
-        at = torch.linspace(0, 1, len(self.relative), device=low.device)
-        levels = low * (high / low) ** at
-        self.edges.copy_((levels[1:] * levels[:-1]).sqrt())
-        self.relative.copy_((1 / (1 + column(levels, self.relative) ** 2)).expand_as(self.relative))
+        self.ends.copy_(torch.stack([low, high]))
+        self._cut()
+        sigma = column(self._levels(), self.relative)
+        self.relative.copy_((1 / (1 + sigma**2)).expand_as(self.relative))
 
     def forward(self, sigma: Tensor) -> Tensor:
         """Mean squared error `(*shape)` at one noise level."""
@@ -136,6 +138,15 @@ class ErrorByLevel(nn.Module):
         mean = (chosen / count.clamp(min=1)).T @ relative
         share = 1 - (1 - 1 / self.MEMORY) ** count
         self.relative.lerp_(mean.view_as(self.relative).clamp(min=self.LEAST), column(share, error))
+
+    def _levels(self) -> Tensor:
+        low, high = self.ends
+        return low * (high / low) ** torch.linspace(0, 1, len(self.relative), device=low.device)
+
+    def _cut(self, *loaded: object) -> None:
+        """Edges of the bins are halfway between their levels."""
+        sigma = self._levels()
+        self.edges.copy_((sigma[1:] * sigma[:-1]).sqrt())
 
     def _bin(self, sigma: Tensor) -> Tensor:
         return torch.bucketize(sigma.detach(), self.edges.to(sigma))

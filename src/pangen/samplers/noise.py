@@ -21,6 +21,11 @@ Spacing = Callable[[int, float, float], Tensor]
 """How many levels, the lowest and the highest, to levels `(steps,)` that fall; float64."""
 
 
+def stratified(n: int, device: torch.device) -> Tensor:
+    """Times `(n,)`, uniform and evenly spread (Kingma et al. 2021)."""
+    return torch.linspace(0, 1 - 1 / n, n, device=device).add_(torch.rand((), device=device)).frac_()
+
+
 def geometric(t: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """log sigma rises linearly with time: the variance-exploding process (Song et al. 2021, Eq. 30)."""
     return low * (high / low) ** t

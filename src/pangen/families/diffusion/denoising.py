@@ -28,11 +28,6 @@ from pangen.samplers.probability_flow import carry
 from pangen.space import Batch, Progress, Space
 
 
-def stratified(n: int, device: torch.device) -> Tensor:
-    """Times `(n,)`, uniform and evenly spread (Kingma et al. 2021)."""
-    return torch.linspace(0, 1 - 1 / n, n, device=device).add_(torch.rand((), device=device)).frac_()
-
-
 class Denoising(GenerativeModel):
     """x0 estimated from x = x0 + sigma e; codes are the noise at the other end of the probability flow.
 
@@ -93,13 +88,9 @@ class Denoising(GenerativeModel):
         x0, e = self.couple(self.net.unit(batch.x), y)
         level = column(sigma, x0)
         missed = self.net(torch.addcmul(x0, level, e), sigma, y, x0)
-        told = self.training and progress.step % ErrorByLevel.EVERY == 0
-        if unit is None and not told:
-            return missed
-        _, c_out = self.net.coefficients(level)
-        if told:
-            self.error_by_level.update(c_out * missed.detach(), sigma)
-        return missed if unit is None else c_out / unit(level) * missed
+        if self.training and progress.step % ErrorByLevel.EVERY == 0:
+            self.error_by_level.update(self.net.coefficients(level)[1] * missed.detach(), sigma)
+        return missed if unit is None else self.net.coefficients(level)[1] / unit(level) * missed
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x0 given x], within the range of the data where that is known."""

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pangen.families.diffusion.denoising import stratified
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
 from pangen.networks.linear import Linear
@@ -22,6 +21,7 @@ from pangen.networks.neighbours import Neighbours
 from pangen.networks.roles import Condition
 from pangen.networks.rounding import Precision, rounded
 from pangen.networks.transformer import Block, check_heads, start
+from pangen.samplers.noise import stratified
 from pangen.samplers.tokens import inside, inverse_cdf, written
 from pangen.samplers.unmasking import Given, Kept, Order, Unmask, cosine, linear
 from pangen.settings import Count, Share

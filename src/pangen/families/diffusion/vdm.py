@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pangen.families.diffusion.denoising import Denoising, stratified
+from pangen.families.diffusion.denoising import Denoising
 from pangen.families.diffusion.last_step import log_last
 from pangen.networks.monotone import Monotone
 from pangen.networks.preconditioning import column, predict_v
 from pangen.networks.roles import Architecture, Backbone
 from pangen.networks.rounding import Rounding
-from pangen.samplers.noise import geometric
+from pangen.samplers.noise import geometric, stratified
 from pangen.settings import Count, Natural, Share
 from pangen.space import Batch, LogProb, Loss, Progress, Space
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pangen.families.diffusion.denoising import Denoising, stratified
+from pangen.families.diffusion.denoising import Denoising
 from pangen.networks.preconditioning import Unit
+from pangen.samplers.noise import stratified
 from pangen.space import Batch, Loss, Progress, Space
 
 
