@@ -120,14 +120,10 @@ class Moments(NamedTuple):
                 state[w] = dict(zip(("step", "exp_avg", "exp_avg_sq"), start, strict=True))
         held = [state[w] for w in weights]
         counts = torch.stack([own["step"] for own in held])
-        for own, count in zip(held, counts, strict=True):
+        each = list(counts)
+        for own, count in zip(held, each, strict=True):
             own["step"] = count
-        return cls(
-            [own["exp_avg"] for own in held],
-            [own["exp_avg_sq"] for own in held],
-            counts,
-            [own["step"] for own in held],
-        )
+        return cls([own["exp_avg"] for own in held], [own["exp_avg_sq"] for own in held], counts, each)
 
 
 def rate(progress: Progress, settings: Training) -> float:

@@ -95,10 +95,8 @@ class VDM(Denoising):
         low, high = self.ends.exp()
         s, slope = self.schedule.way(stratified(len(batch.x), batch.x.device))
         sigma = geometric(s, low, high)
-        error = self.errors(batch, sigma, progress, unit=lambda level: level)  # e - e^
-        diffusion = (
-            (high / low).log() * slope * error.square().flatten(1).mean(1)
-        )  # gamma' / 2 times its square
+        error = self.errors(batch, sigma, progress, unit=lambda level: level).square().flatten(1).mean(1)
+        diffusion = (high / low).log() * slope * error  # gamma' / 2 times |e - e^|^2
         if s.requires_grad:  # the way learns from the square, whose mean is least where it scatters least
             for part in (s, slope):
                 part.register_hook(lambda g: 2 * diffusion.detach() * g)
