@@ -14,7 +14,7 @@ from pangen.families.consistency.levels import HIGHEST, LOWEST, grid, log_normal
 from pangen.families.diffusion.ddpm import DDPM
 from pangen.families.diffusion.edm import EDM
 from pangen.families.diffusion.flow_matching import FlowMatching
-from pangen.networks.preconditioning import Preconditioned, column, predict_v
+from pangen.networks.preconditioning import Preconditioned, V, column
 from pangen.networks.roles import Architecture
 from pangen.space import Batch, Progress, Space
 
@@ -41,7 +41,7 @@ def path(x: Tensor, sigma: Tensor, end: Tensor) -> Tensor:
 
 
 def units(scale: float = 1.0) -> Preconditioned:
-    net = Preconditioned(SPACE, Architecture(16), predict_v).double()
+    net = Preconditioned(SPACE, Architecture(16), V.coefficients).double()
     net.mean.copy_(torch.tensor([0.5, 0.0, -1.0]))
     net.scale.fill_(scale)
     return net

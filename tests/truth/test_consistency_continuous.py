@@ -11,7 +11,7 @@ from pangen.data import load_data
 from pangen.families.consistency.consistency import Consistency
 from pangen.families.consistency.continuous import Continuous, tangent
 from pangen.families.consistency.distillation import seen
-from pangen.networks.preconditioning import Preconditioned, column, predict_v
+from pangen.networks.preconditioning import Preconditioned, V, column
 from pangen.networks.roles import Architecture
 from pangen.space import Batch, Progress, Space, class_space
 
@@ -30,14 +30,14 @@ def test_the_tangent_is_the_slope_along_the_path(shape, network):
     """Of each kind of network: against central differences, in float64."""
     torch.manual_seed(0)
     space = Space("real", shape, condition=class_space(3))
-    net = Preconditioned(space, Architecture(32, network), predict_v, zero=False).double()
+    net = Preconditioned(space, Architecture(32, network), V.coefficients, zero=False).double()
     for parameter in net.parameters():  # also of layers that start at zero
         torch.nn.init.normal_(parameter, std=0.2)
     x0, e = torch.randn(2, 5, *shape, dtype=torch.float64)
     y, h = torch.tensor([0, 1, 2, 3, 0]), 1e-5 * LEVELS
 
     def f(x: Tensor, sigma: Tensor) -> Tensor:
-        return net(x, sigma, y)
+        return net.estimate(x, sigma, y)
 
     def at(sigma: Tensor) -> Tensor:
         return f(x0 + column(sigma, x0) * e, sigma)

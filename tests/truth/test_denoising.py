@@ -12,7 +12,7 @@ from pangen.families.diffusion.ddpm import DDPM
 from pangen.families.diffusion.edm import EDM, SIGMA_MAX, SIGMA_MIN
 from pangen.families.diffusion.flow_matching import FlowMatching
 from pangen.families.diffusion.score import Score
-from pangen.networks.preconditioning import predict_v
+from pangen.networks.preconditioning import V
 from pangen.samplers.coupling import optimal
 from pangen.space import Batch, Progress, Space, class_space
 
@@ -36,7 +36,7 @@ def member(family, space: Space = PLANE, **settings):
 def test_preconditioning_is_table_1():
     """Karras et al. 2022, the last column, with sigma_data = 1; the sign of F is free."""
     sigma = torch.logspace(-2, 2, 9, dtype=torch.float64)
-    c_skip, c_out = predict_v(sigma)
+    c_skip, c_out = V.coefficients(sigma)
     assert torch.allclose(c_skip, 1 / (sigma**2 + 1))
     assert torch.allclose(-c_out, sigma / (sigma**2 + 1).sqrt())
     weight = (sigma**2 + 1) / sigma**2  # lambda(sigma)
@@ -75,7 +75,7 @@ def test_flow_matching():
     found, x0, sigma, e = drawn(model, x)
     t = sigma / (1 + sigma)
     line = (1 - t) * x0 + t * e
-    v = (line - model.net(line / (1 - t), sigma[:, 0])) / t
+    v = (line - model.net.estimate(line / (1 - t), sigma[:, 0])) / t
     assert found == pytest.approx((v - (e - x0)).square().mean().item(), rel=2e-3)
 
 
@@ -125,7 +125,7 @@ def test_coupled_noise_allows_no_fresh_noise():
 def test_evaluations_are_those_it_makes(family):
     space = Space("real", (2,), condition=class_space(3))
     model, calls = member(family, space), []
-    model.net.register_forward_hook(lambda *_: calls.append(1))
+    model.net.net.register_forward_hook(lambda *_: calls.append(1))
     for how in ({}, {"sampler": "heun", "steps": 4}, {"guidance": 2.0, "steps": 3}):
         calls.clear()
         model.sample(1, torch.tensor([1]), **how)

@@ -14,7 +14,7 @@ from pangen.families.diffusion.ddpm import DDPM, SCHEDULES, TARGETS
 from pangen.families.diffusion.last_step import log_last
 from pangen.families.diffusion.score import PROCESSES
 from pangen.networks.labels import hide
-from pangen.networks.preconditioning import ErrorByLevel, predict_flow
+from pangen.networks.preconditioning import FLOW, ErrorByLevel
 from pangen.samplers.diffusion import DDIM, Multistep
 from pangen.samplers.noise import (
     cosine,
@@ -158,7 +158,9 @@ def test_targets_are_the_same_estimate(target):
     sigma = torch.logspace(-2, 2, 6, dtype=torch.float64)
     signal, noise = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
     out = {"eps": eps, "x0": x0, "v": signal * eps - noise * x0, "flow": eps - x0}[target]
-    c_skip, c_out = {**TARGETS, "flow": predict_flow}[target](sigma)
+    prediction = {**TARGETS, "flow": FLOW}[target]
+    assert torch.allclose(prediction.target(x0, eps, sigma), out, rtol=1e-9, atol=1e-10)
+    c_skip, c_out = prediction.coefficients(sigma)
     assert torch.allclose(c_skip * (x0 + sigma * eps) + c_out * out, x0, rtol=1e-9, atol=1e-10)
 
 
@@ -195,7 +197,8 @@ def test_remembered_errors_tend_to_their_mean_squares():
     before = table(torch.tensor(10.0))
     sigma = torch.tensor([0.01, 0.1]).repeat_interleave(500)
     for _ in range(20):
-        table.update(sigma[:, None] * torch.tensor([0.5, 0.8]) * torch.randn(1000, 2), sigma)
+        error = sigma[:, None] * torch.tensor([0.5, 0.8]) * torch.randn(1000, 2)
+        table.update(error.square(), sigma)
     for level in (0.01, 0.1):  # a running mean over 500 chi-squares: four standard errors are 18 %
         found = table(torch.tensor(level)) / level**2
         assert torch.allclose(found, torch.tensor([0.25, 0.64]), rtol=0.18)
@@ -320,7 +323,7 @@ def test_discretisation_doubles_at_equal_intervals():
 def test_both_ends_of_an_interval_share_their_noise_and_the_lower_is_a_fixed_target(monkeypatch):
     """For f(x, sigma) = w x at x0 = 0 the loss is E|e|, its slope E|e| sigma / (sigma - sigma')."""
     model, w = Consistency(Space("real", (3,)), width=16), torch.ones((), requires_grad=True)
-    monkeypatch.setattr(model.net, "forward", lambda x, sigma, y: w * x)
+    monkeypatch.setattr(model.net, "estimate", lambda x, sigma, y: w * x)
     loss = model.loss(Batch(torch.zeros(20_000, 3)), Progress(0, 1)).total
     length = math.sqrt(8 / math.pi)  # E|e| in three dimensions
     assert loss.item() == pytest.approx(length, rel=0.03)  # two standard errors, and the pseudo-Huber c

@@ -151,7 +151,7 @@ def test_the_ends_follow_the_bound_and_the_way_its_scatter(monkeypatch):
         each = (
             (high / low).log()
             * slope
-            * model.errors(Batch(x), sigma, Progress(0, 1), lambda level: level).square().mean(1)
+            * model.squares(Batch(x), sigma, Progress(0, 1), lambda level: level).mean(1)
         )
         return each.mean(), each.square().mean()
 
@@ -179,11 +179,11 @@ def test_learning_the_way_makes_the_loss_scatter_less():
     model = VDM(Space("real", (3,)), width=16, unlabelled=0.0).eval()
     exact = Gaussian()
 
-    def found(z, sigma, y=None, x0=None):
-        estimate = exact.denoise(z, sigma)
-        return estimate if x0 is None else (estimate - x0) / model.net.coefficients(sigma[:, None])[1]
+    def output(z, sigma, y=None):
+        c_skip, c_out = model.net.coefficients(sigma[:, None])
+        return (exact.denoise(z, sigma) - c_skip * z) / c_out
 
-    model.net.forward = found
+    model.net.output = output
 
     def scatter() -> tuple[float, float]:
         torch.manual_seed(1)
@@ -193,7 +193,7 @@ def test_learning_the_way_makes_the_loss_scatter_less():
             each = (
                 (model.high / model.low).log()
                 * slope
-                * model.errors(Batch(x), sigma, Progress(0, 1), lambda level: level).square().mean(1)
+                * model.squares(Batch(x), sigma, Progress(0, 1), lambda level: level).mean(1)
             )
         return each.mean().item(), each.std().item()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,29 +19,32 @@ Unit = Callable[[Tensor], Tensor]
 """Noise levels to that by which errors are measured there."""
 
 
-def predict_x0(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """The network's output is the clean example."""
-    return torch.zeros_like(sigma), torch.ones_like(sigma)
+class Prediction(NamedTuple):
+    """What a network says of x = x0 + sigma e, for data of variance 1."""
+
+    target: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """Of x0, e and sigma: what it is to say."""
+    coefficients: Coefficients
+    """By which x0 follows."""
 
 
-def predict_eps(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """The network's output is the noise: x0 = x - sigma eps (Ho et al. 2020)."""
-    return torch.ones_like(sigma), -sigma
+X0 = Prediction(lambda x0, e, sigma: x0, lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)))
+"""The clean example."""
+EPS = Prediction(lambda x0, e, sigma: e, lambda sigma: (torch.ones_like(sigma), -sigma))
+"""The noise: x0 = x - sigma e (Ho et al. 2020)."""
+V = Prediction(
+    lambda x0, e, sigma: (e - sigma * x0) * (1 + sigma.square()).rsqrt(),
+    lambda sigma: ((scale := 1 + sigma.square()).reciprocal(), -sigma * scale.rsqrt()),
+)
+"""v = (e - sigma x0) / sqrt(1 + sigma^2), of variance 1 at every level (Salimans and Ho 2022).
 
-
-def predict_v(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """v = (eps - sigma x0) / sqrt(1 + sigma^2), of variance 1 at every level (Salimans and Ho 2022).
-
-    But for the sign of the output this is Karras et al. 2022, Table 1, with data of variance 1.
-    """
-    scale = 1 + sigma.square()
-    return scale.reciprocal(), -sigma * scale.rsqrt()
-
-
-def predict_flow(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """v = eps - x0, the velocity of x_t = (1 - t) x0 + t eps: x0 = x_t - t v (Lipman et al. 2023)."""
-    c_skip = (1 + sigma).reciprocal()
-    return c_skip, -sigma * c_skip
+But for the sign of the output this is Karras et al. 2022, Table 1, with data of variance 1.
+"""
+FLOW = Prediction(
+    lambda x0, e, sigma: e - x0,
+    lambda sigma: ((c_skip := (1 + sigma).reciprocal()), -sigma * c_skip),
+)
+"""v = e - x0, the velocity of x_t = (1 - t) x0 + t e: x0 = x_t - t v (Lipman et al. 2023)."""
 
 
 class Preconditioned(nn.Module):
@@ -77,18 +81,17 @@ class Preconditioned(nn.Module):
         """The same as `forward`, all in units of the data."""
         if sigma.stride(0) == 0:  # one number for all, as in samplers: it need be told once
             sigma = sigma[:1]
-        return self.data(self(self.unit(x), sigma / self.scale, y))
+        return self.data(self.estimate(self.unit(x), sigma / self.scale, y))
 
-    def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
-        """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, or `(1,)` for all, in units of `unit`.
+    def estimate(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        """The clean example, `x` `(B, *shape)` carrying noise `sigma` `(B,)`, or `(1,)` for all, in units of `unit`."""
+        c_skip, c_out = self.coefficients(column(sigma, x))
+        return torch.addcmul(c_skip * x, c_out, self.output(x, sigma, y))
 
-        Where that is known to be `x0`: what the network's output misses its target by, which is the error over c_out.
-        """
-        level = column(sigma, x)
-        c_skip, c_out = self.coefficients(level)
+    def output(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        """What the network says, of the same."""
         with rounded(self.net, x):
-            out = self.net(x * (1 + level.square()).rsqrt(), sigma.log() / 4, y).to(x.dtype)
-        return torch.addcmul(c_skip * x, c_out, out) if x0 is None else out - (x0 - c_skip * x) / c_out
+            return self.net(x * (1 + column(sigma, x).square()).rsqrt(), sigma.log() / 4, y).to(x.dtype)
 
 
 def column(sigma: Tensor, x: Tensor) -> Tensor:
@@ -129,15 +132,15 @@ class ErrorByLevel(nn.Module):
 
     @torch.no_grad()
     @threads(1)
-    def update(self, error: Tensor, sigma: Tensor) -> None:
-        """Take in errors `(B, *shape)` of estimates at noise `sigma` `(B,)`."""
-        chosen = error.new_zeros(len(sigma), len(self.relative))
+    def update(self, squares: Tensor, sigma: Tensor) -> None:
+        """Take in squared errors `(B, *shape)` of estimates at noise `sigma` `(B,)`."""
+        chosen = squares.new_zeros(len(sigma), len(self.relative))
         chosen.scatter_(1, self._bin(sigma)[:, None], 1.0)
         count = chosen.sum(0)
-        relative = (error / column(sigma, error)).square().flatten(1)
+        relative = (squares / column(sigma, squares).square()).flatten(1)
         mean = (chosen / count.clamp(min=1)).T @ relative
         share = 1 - (1 - 1 / self.MEMORY) ** count
-        self.relative.lerp_(mean.view_as(self.relative).clamp(min=self.LEAST), column(share, error))
+        self.relative.lerp_(mean.view_as(self.relative).clamp(min=self.LEAST), column(share, squares))
 
     def _levels(self) -> Tensor:
         low, high = self.ends

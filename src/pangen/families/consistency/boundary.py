@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from pangen.families.consistency.levels import LOWEST
-from pangen.networks.preconditioning import Coefficients, predict_flow, predict_v
+from pangen.networks.preconditioning import FLOW, Coefficients, V
 
 WIDTH = 0.3
 """sigma_data of the narrow skip: less than 1, as noise that it lets through must be learnt away."""
-TEACHERS: dict[str, Coefficients] = {"v": predict_v, "velocity": predict_flow}
+TEACHERS: dict[str, Coefficients] = {"v": V.coefficients, "velocity": FLOW.coefficients}
 """Of diffusion models whose estimate at sigma = 0 is x, whatever the network says."""
 
 

@@ -137,7 +137,9 @@ class Consistency(GenerativeModel):
         if self.method == "distil" and self.taught is None:
             raise PangenError(f"distillation goes on only beside its teacher {self.teacher}.")
         teacher = partial(self.taught, y=y) if self.taught else None
-        return Loss(self.objective(partial(self.net, y=y), x0, torch.randn_like(x0), teacher, progress))
+        return Loss(
+            self.objective(partial(self.net.estimate, y=y), x0, torch.randn_like(x0), teacher, progress)
+        )
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """The end of the path through `x` at `sigma`: an example, not a mean of examples."""

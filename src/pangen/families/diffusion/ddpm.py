@@ -16,14 +16,14 @@ from torch import Tensor
 
 from pangen.families.diffusion.last_step import log_last
 from pangen.families.diffusion.weighted import Weighted
-from pangen.networks.preconditioning import predict_eps, predict_v, predict_x0
+from pangen.networks.preconditioning import EPS, X0, V
 from pangen.networks.roles import Architecture, Backbone
 from pangen.networks.rounding import Rounding
 from pangen.samplers.noise import cosine, linear, posterior, sigmoid, spaced
 from pangen.settings import Count, Natural, Share
 from pangen.space import LogProb, Space
 
-TARGETS = {"eps": predict_eps, "x0": predict_x0, "v": predict_v}
+TARGETS = {"eps": EPS, "x0": X0, "v": V}
 SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
 
 
@@ -63,7 +63,7 @@ class DDPM(Weighted):
         super().__init__(
             space,
             network=Architecture(width, network, patch, depth, precision),
-            coefficients=TARGETS[target],
+            prediction=TARGETS[target],
             schedule=SCHEDULES[schedule],
             ends=(0.01, 50.0),
             unlabelled=unlabelled,

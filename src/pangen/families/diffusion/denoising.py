@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from pangen.errors import PangenError
 from pangen.model import GenerativeModel
 from pangen.networks.labels import hide
-from pangen.networks.preconditioning import Coefficients, ErrorByLevel, Preconditioned, Unit, column
+from pangen.networks.preconditioning import ErrorByLevel, Preconditioned, Prediction, Unit, column
 from pangen.networks.roles import Architecture
 from pangen.samplers.choice import Name, Spaced, choose, spacing_of
 from pangen.samplers.coupling import Coupling, independent
@@ -34,7 +35,7 @@ class Denoising(GenerativeModel):
     Args:
         space: of the examples.
         network: what it is made of.
-        coefficients: what the network predicts.
+        prediction: what the network says.
         schedule: noise levels that rise with t, which is uniform in training.
         ends: the lowest and the highest level, in standard deviations of the data.
         unlabelled: share of labels hidden in training.
@@ -51,7 +52,7 @@ class Denoising(GenerativeModel):
         space: Space,
         *,
         network: Architecture,
-        coefficients: Coefficients,
+        prediction: Prediction,
         schedule: Schedule,
         ends: tuple[float, float],
         unlabelled: float,
@@ -60,7 +61,7 @@ class Denoising(GenerativeModel):
     ) -> None:
         super().__init__(space)
         self.schedule, self.couple, self.unlabelled, self.usual = schedule, couple, unlabelled, usual
-        self.net = Preconditioned(space, network, coefficients)
+        self.net, self.target = Preconditioned(space, network, prediction.coefficients), prediction.target
         self.latent_space = Space("real", (space.dims,))
         self.error_by_level = ErrorByLevel(space.shape)
         self.low, self.high = nn.Buffer(torch.tensor(ends[0])), nn.Buffer(torch.tensor(ends[1]))
@@ -79,18 +80,19 @@ class Denoising(GenerativeModel):
     def sigma_max(self) -> float:
         return float(self.high * self.net.scale)
 
-    def errors(self, batch: Batch, sigma: Tensor, progress: Progress, unit: Unit | None = None) -> Tensor:
-        """What estimates from noise `sigma` `(B,)` are off by `(B, *shape)`, both in units of the data's scale, over `unit`.
+    def squares(self, batch: Batch, sigma: Tensor, progress: Progress, unit: Unit | None = None) -> Tensor:
+        """Squared errors `(B, *shape)` of estimates from noise `sigma` `(B,)`, both in units of the data's scale, over `unit`^2.
 
-        None: over c_out, so that it is what the network's output is off by.
+        None: over c_out^2, so that they are those of the network's output.
         """
         y = hide(batch.y, self.space, self.unlabelled if self.training else 0.0)
         x0, e = self.couple(self.net.unit(batch.x), y)
         level = column(sigma, x0)
-        missed = self.net(torch.addcmul(x0, level, e), sigma, y, x0)
+        out = self.net.output(torch.addcmul(x0, level, e), sigma, y)
+        squares = mse_loss(out, self.target(x0, e, level), reduction="none")
         if self.training and progress.step % ErrorByLevel.EVERY == 0:
-            self.error_by_level.update(self.net.coefficients(level)[1] * missed.detach(), sigma)
-        return missed if unit is None else self.net.coefficients(level)[1] / unit(level) * missed
+            self.error_by_level.update(self.net.coefficients(level)[1].square() * squares.detach(), sigma)
+        return squares if unit is None else (self.net.coefficients(level)[1] / unit(level)).square() * squares
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         """E[x0 given x], within the range of the data where that is known."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from pangen.families.diffusion.continuous import Continuous
-from pangen.networks.preconditioning import predict_v
+from pangen.networks.preconditioning import V
 from pangen.networks.roles import Architecture, Backbone
 from pangen.networks.rounding import Rounding
 from pangen.samplers.noise import log_normal
@@ -60,7 +60,7 @@ class EDM(Continuous):
             space,
             network=Architecture(width, network, patch, depth, precision),
             exact=exact,
-            coefficients=predict_v,  # c_skip and c_out of Table 1, with data of variance 1
+            prediction=V,  # c_skip and c_out of Table 1, with data of variance 1
             schedule=partial(log_normal, mean=math.log(median), std=p_std),
             ends=(SIGMA_MIN, SIGMA_MAX),
             unlabelled=unlabelled,

@@ -16,7 +16,7 @@ from pangen.errors import PangenError
 from pangen.families.diffusion.continuous import Continuous
 from pangen.families.diffusion.denoising import Denoising
 from pangen.model import GenerativeModel
-from pangen.networks.preconditioning import predict_flow
+from pangen.networks.preconditioning import FLOW
 from pangen.networks.roles import Architecture, Backbone
 from pangen.networks.rounding import Rounding
 from pangen.samplers.coupling import Coupling, independent, optimal, reflow, untaught
@@ -73,7 +73,7 @@ class FlowMatching(Continuous):
             space,
             network=Architecture(width, network, patch, depth, precision),
             exact=exact,
-            coefficients=predict_flow,
+            prediction=FLOW,
             schedule=TIMES[time],
             ends=(LOWEST, HIGHEST),
             unlabelled=unlabelled,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from pangen.families.diffusion.continuous import Continuous
-from pangen.networks.preconditioning import column, predict_v
+from pangen.networks.preconditioning import V, column
 from pangen.networks.roles import Architecture, Backbone
 from pangen.networks.rounding import Rounding
 from pangen.samplers.noise import Schedule, geometric, linear, linear_sub
@@ -60,7 +60,7 @@ class Score(Continuous):
             space,
             network=Architecture(width, network, patch, depth, precision),
             exact=exact,
-            coefficients=predict_v,
+            prediction=V,
             unit=lambda level: level,  # lambda |s - grad log p|^2 = |D - x0|^2 / sigma^2
             schedule=PROCESSES[sde],
             ends=(0.01, 50.0),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pangen.families.diffusion.denoising import Denoising
 from pangen.families.diffusion.last_step import log_last
 from pangen.networks.monotone import Monotone
-from pangen.networks.preconditioning import column, predict_v
+from pangen.networks.preconditioning import V, column
 from pangen.networks.roles import Architecture, Backbone
 from pangen.networks.rounding import Rounding
 from pangen.samplers.noise import geometric, stratified
@@ -71,7 +71,7 @@ class VDM(Denoising):
         super().__init__(
             space,
             network=Architecture(width, network, patch, depth, precision),
-            coefficients=predict_v,
+            prediction=V,
             schedule=Gamma(),
             ends=(0.01, 50.0),
             unlabelled=unlabelled,
@@ -95,7 +95,7 @@ class VDM(Denoising):
         low, high = self.ends.exp()
         s, slope = self.schedule.way(stratified(len(batch.x), batch.x.device))
         sigma = geometric(s, low, high)
-        error = self.errors(batch, sigma, progress, unit=lambda level: level).square().flatten(1).mean(1)
+        error = self.squares(batch, sigma, progress, unit=lambda level: level).flatten(1).mean(1)
         diffusion = (high / low).log() * slope * error  # gamma' / 2 times |e - e^|^2
         if s.requires_grad:  # the way learns from the square, whose mean is least where it scatters least
             for part in (s, slope):

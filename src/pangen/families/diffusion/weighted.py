@@ -15,7 +15,7 @@ class Weighted(Denoising):
 
     Args:
         space: of the examples.
-        unit: by which errors are measured; None makes the loss that of what the network predicts.
+        unit: by which errors are measured; None makes the loss that of what the network says.
         settings: of `Denoising`.
     """
 
@@ -26,4 +26,4 @@ class Weighted(Denoising):
     def loss(self, batch: Batch, progress: Progress) -> Loss:
         t = stratified(len(batch.x), batch.x.device)
         sigma = self.schedule(t, self.low, self.high)
-        return Loss(self.errors(batch, sigma, progress, self.unit).square().mean())
+        return Loss(self.squares(batch, sigma, progress, self.unit).mean())
