@@ -1,5 +1,8 @@
 """Pangen's speed beside that of its peers: both sides take turns in one process, at the same work, batch and threads.
 
+Both are allowed `--threads`. Of these ours takes as many as `pangen` would, one where all products are small, and the result
+says how many. Both sides have the allocator and the waiting threads that `pangen` sets.
+
     pip install -c constraints.txt -e '.[peers]'; pip install diffusers nflows torchebm x-transformers flow_matching
     python benchmarks/peers.py --threads 2
     python benchmarks/peers.py --only zuko "gpt training"
@@ -30,6 +33,8 @@ from peers.pair import OURS, Package, Pair
 from peers.turns import CLOCKS, compare
 from readme import between
 
+from pangen.memory import keep_freed
+
 KINDS = (latent, energy, flows, diffusion, autoregressive, adversarial)
 FEWEST = 7
 PAGE = Path(__file__).parents[1] / "docs" / "cost.md"
@@ -55,6 +60,7 @@ def main() -> None:
     if args.page:
         between(PAGE, "peers", page.table())
         return
+    keep_freed()
     torch.set_num_threads(args.threads)
     chosen = [p for p in everything() if not args.only or any(name in p.name for name in args.only)]
     if not chosen:

@@ -25,6 +25,7 @@ from pangen.networks.bijections import (
 )
 from pangen.networks.splines import Spline
 from pangen.space import Space
+from pangen.threads import threads_for
 from peers.pair import FULL, Pair, Side, on_the_index, parameters
 
 WIDTH, DEPTH, BINS, BATCH, SAMPLES = 64, 3, 8, 256, 1000
@@ -50,6 +51,8 @@ def examples(columns: int) -> Tensor:
 
 def side(make: Callable[[str, int], nn.Module], name: str, columns: int, work: str) -> Side:
     model, x = make(name, columns), examples(columns)
+    # a run of ours is trained, judged and drawn from on as many
+    useful = threads_for(lambda: model.log_prob(x)) if make is Ours else None
     if work == "training":
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
@@ -60,11 +63,11 @@ def side(make: Callable[[str, int], nn.Module], name: str, columns: int, work: s
             optimizer.step()
             return loss.detach()
 
-        return Side(step, parameters(model))
+        return Side(step, parameters(model), threads=useful)
     model.requires_grad_(False)
     if work == "log_prob":
-        return Side(torch.no_grad()(lambda: model.log_prob(x)), parameters(model))
-    return Side(torch.no_grad()(lambda: model.sample(SAMPLES)), parameters(model))
+        return Side(torch.no_grad()(lambda: model.log_prob(x)), parameters(model), threads=useful)
+    return Side(torch.no_grad()(lambda: model.sample(SAMPLES)), parameters(model), threads=useful)
 
 
 class Ours(nn.Module):

@@ -7,7 +7,7 @@ longer to wake than a small layer takes to compute.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ PATIENCE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
 """How long threads look for work before they sleep, in the environment: some 10 microseconds, as from one layer to the next.
 Those that never sleep make a step on a busy machine up to 100 times slower, and those that sleep at once one on a
 quiet machine by a third."""
-WORTHWHILE = 5e8
-"""Floating-point operations of a forward pass from which on a second thread pays."""
+WORTHWHILE = 3.5e7
+"""Floating-point operations of a typical product from which on a second thread pays."""
 
 
 def be_patient() -> None:
@@ -43,30 +43,41 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def useful_threads(model: GenerativeModel, batch: Batch) -> int:
-    """All that are allowed where the loss of a batch is work enough, else one.
+    """How many of those that are allowed a training on such batches takes."""
+    import torch
 
+    from pangen.space import Progress
+
+    if model.device.type != "cpu":
+        return torch.get_num_threads()
+    return threads_for(lambda: next(model.steps(batch, Progress(0, 1))))
+
+
+def threads_for(work: Callable[[], object]) -> int:
+    """All that are allowed where `work` multiplies large matrices, else one.
+
+    Threads are woken for each product: what counts is the size of the one that a typical operation is part of.
     Counted, not timed: the number is the same each time, and so are the last digits of a sum.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
-    from pangen.space import Progress
+    products: list[float] = []
 
     class Counter(TorchDispatchMode):  # torch's own counter does not work with gradient penalties
-        total = 0
-
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
             if func._overloadpacket in flop_registry:
-                self.total += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
+                products.append(flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out))
             elif func.namespace == "mkldnn":  # of `networks.linear`: x and W^T
-                self.total += 2 * args[0].numel() * len(args[1])
+                products.append(2 * args[0].numel() * len(args[1]))
             return out
 
     allowed = torch.get_num_threads()
-    if allowed == 1 or model.device.type != "cpu":
-        return allowed
-    with Counter() as counter:
-        next(model.steps(batch, Progress(0, 1)))
-    return allowed if counter.total >= WORTHWHILE else 1
+    if allowed == 1:
+        return 1
+    with Counter():
+        work()
+    typical = sum(f * f for f in products) / max(sum(products), 1)
+    return allowed if typical >= WORTHWHILE else 1

@@ -24,12 +24,20 @@ def machine(visible: int, hidden: int) -> RBM:
 
 
 @pytest.mark.usefixtures("_two_allowed")
-def test_a_second_thread_only_for_enough_work():
-    """A step of CD on 100 examples is 4 products of 100 x V by V x H: 800 V H operations."""
+def test_a_second_thread_only_for_large_products():
+    """A step of CD on 100 examples is 4 products of 100 x V by V x H, each of 200 V H operations."""
     for hidden, expected in ((64, 1), (1024, 2)):
         rbm = machine(784, hidden)
-        assert (800 * 784 * hidden >= WORTHWHILE) == (expected == 2)
+        assert (200 * 784 * hidden >= WORTHWHILE) == (expected == 2)
         assert useful_threads(rbm, Batch(torch.zeros(100, 1, 784, 1))) == expected
+
+
+@pytest.mark.usefixtures("_two_allowed")
+def test_many_small_products_are_not_worth_a_second_thread():
+    """A hundred of 200 x 64 x 64 x 2 operations are as much as a few large ones."""
+    rbm = RBM(Space("binary", (1, 64, 1), levels=2), width=64, chains=100, k=100)
+    assert 200 * 200 * 64 * 64 >= WORTHWHILE > 200 * 64 * 64
+    assert useful_threads(rbm, Batch(torch.zeros(100, 1, 64, 1))) == 1
 
 
 @pytest.mark.usefixtures("_two_allowed")
