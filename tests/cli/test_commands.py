@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -52,6 +53,21 @@ def test_threads_wait_a_little_before_torch_is_imported(set_before, found):
     } | set_before
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)
     assert done.stdout.splitlines()[-1] == found
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc's allocator alone is told")
+@pytest.mark.parametrize(("set_before", "kept"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_memory_that_is_freed_is_not_asked_for_again(set_before, kept):
+    """64 MiB are 16,384 pages or 32 huge ones, which the system hands out once; each time where somebody has set the allocator."""
+    code = (
+        "import resource; from pangen.cli.main import main; main(['--version'])\n"
+        "for _ in range(10):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt; bytes(1) * 2**26\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))} | set_before
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean, check=True)
+    assert (int(done.stdout.splitlines()[-1]) < 24) == kept
 
 
 def test_models_lists_every_entry_with_its_facts(pangen):

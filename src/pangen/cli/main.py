@@ -40,7 +40,7 @@ from pangen.cli import (
 )
 from pangen.cli.parser import Parser, parse
 from pangen.errors import PangenError, refused
-from pangen.memory import is_exhausted, is_lost
+from pangen.memory import is_exhausted, is_lost, keep_freed
 from pangen.threads import be_patient
 
 VERBS = (
@@ -73,6 +73,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 (a compared model failed), 2 (bad input), 130 (Ctrl-C)."""
     be_patient()
+    keep_freed()
     try:
         args = parse(build_parser(), sys.argv[1:] if argv is None else list(argv))
         if parallel.size() > 1:
