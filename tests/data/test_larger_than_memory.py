@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 import pangen
 from pangen.data import describe_data, load_data, memory_data, stored
+from pangen.data.ahead import Ahead
 from pangen.data.arrays import Mapped
 from pangen.data.batches import Batches
 from pangen.data.dataset import Split
@@ -132,6 +134,45 @@ def test_training_on_disk_equals_training_in_memory_to_the_bit(file):
     for step in (0, 24, 25, 40):
         assert torch.equal(disk[step].x, memory[step].x)
     assert torch.equal(disk.first(40).x, memory.first(40).x)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_what_the_next_step_needs_is_read_while_this_one_is_computed(file, monkeypatch, accumulate):
+    """By another thread; whichever step is asked for, it gets its own examples."""
+    data, readers, read = load_data(file, stored=True), [], Mapped.read
+    codec = pangen.fit("vae", data, steps=1).codec
+
+    def noted(self, rows):
+        readers.append(threading.current_thread())
+        return read(self, rows)
+
+    monkeypatch.setattr(Mapped, "read", noted)
+    batches = Batches(data.train, codec, 30, 0, "cpu")
+    for step, own in ((0, accumulate), (1, 0), (2, 0), (7, accumulate), (8, 0)):
+        before = len(readers)
+        pieces = batches.pieces(step, accumulate)
+        expected = codec.encode(data.train.x[batches.index(step)]).x
+        assert torch.equal(torch.cat([piece.batch.x for piece in pieces]), expected)
+        here = [reader is threading.main_thread() for reader in readers[before:]]
+        assert sum(here) == own + 1  # and the expected
+
+
+def test_what_cannot_be_read_ahead_is_told_when_it_is_needed():
+    """And never, where nobody asks for it."""
+
+    def read(index):
+        if index[0] == 2:
+            raise PangenError("example 2 is damaged")
+        return 10 * index
+
+    ahead, indices = Ahead(read), torch.arange(4)[:, None]
+    ahead.begin(indices[1:3])
+    assert ahead(indices[1]) == 10
+    with pytest.raises(PangenError, match="example 2"):
+        ahead(indices[2])
+    ahead.begin(indices[2:3])
+    assert ahead(indices[3]) == 30
+    assert not ahead.coming
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(file, tmp_path, monkeypatch):

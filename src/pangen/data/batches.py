@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pangen import parallel
 from pangen.codecs import Codec
+from pangen.data.ahead import Ahead
 from pangen.data.dataset import Split
 from pangen.data.order import order_of
 from pangen.errors import PangenError
@@ -38,6 +39,7 @@ class Batches:
         self._y = None if split.y is None or split.stored else codec.encode_condition(split.y)
         self._per_epoch = len(split) // self.size
         self._order = order_of(len(split), seed, stored=split.stored)
+        self._ahead = Ahead(split.take) if split.stored else None
 
     def __getitem__(self, step: int) -> Batch:
         """The whole batch of one step, the global generators seeded for it and what it goes through."""
@@ -51,14 +53,18 @@ class Batches:
 
     def pieces(self, step: int, accumulate: int) -> list[Piece]:
         """Those of a step's batch that this process computes; cut anew for every step, whatever came before."""
-        count = pieces_of(self.size, accumulate)
+        count, found = pieces_of(self.size, accumulate), []
         if count == 1:
-            return [Piece(self[step])]
-        parts, found = self.index(step).tensor_split(count), []
-        for i in parallel.shares(count):
-            seed_global(self.device, "step", self.seed, step, "piece", i)
-            batch = self.take(parts[i])
-            found.append(Piece(batch, len(parts[i]) / self.size, Stream(self.device)))
+            found.append(Piece(self[step]))
+        else:
+            parts = self.index(step).tensor_split(count)
+            for i in parallel.shares(count):
+                seed_global(self.device, "step", self.seed, step, "piece", i)
+                batch = self.take(parts[i])
+                found.append(Piece(batch, len(parts[i]) / self.size, Stream(self.device)))
+        if self._ahead is not None:
+            following = self.index(step + 1).tensor_split(count)
+            self._ahead.begin(following[i] for i in parallel.shares(count))
         return found
 
     def take(self, index: Tensor) -> Batch:
@@ -67,7 +73,8 @@ class Batches:
         y = None if y is None else y.to(self.device)
         if self._ready is not None:
             return Batch(self._ready(index.to(self.device)), y)
-        return Batch(self.codec.encode(self.split.take(index)[0].to(self.device)).x, y)
+        x, _ = (self._ahead or self.split.take)(index)
+        return Batch(self.codec.encode(x.to(self.device)).x, y)
 
     def _conditions(self, index: Tensor) -> Tensor | None:
         """Those at `index`, encoded: once for all, but where there may be many they are so when they are needed."""
