@@ -97,7 +97,7 @@ class Walk:
                     v = self.through(part, v, context)
                 return v
             case Through():
-                return t.change.inverse(self.through(t.inner, t.change(v)[0], context))
+                return t.change.inverse(self.through(t.inner, t.change.arrange(v), context))
             case OnHalf():
                 a, b = v.chunk(2, 1)
                 return torch.cat([self.through(t.inner, a, context), b], 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from pangen.families.flow.flow import FlowModel
-from pangen.networks.bijections import Through, Transform, actnorm
+from pangen.networks.bijections import Rearrangement, Through, Transform, actnorm
 from pangen.networks.linear import Linear
 from pangen.networks.mlp import zeroed
 from pangen.networks.transformer import CausalTransformer, check_heads
@@ -122,7 +122,7 @@ class CausalAffine(Transform):
         return x.flip(1) if self.reverse else x
 
 
-class Patches(Transform):
+class Patches(Rearrangement):
     """An image as the row `(B, T, size)` of its patches, a vector as that of its numbers."""
 
     def __init__(self, shape: tuple[int, ...], most: int) -> None:
@@ -135,11 +135,10 @@ class Patches(Transform):
             self.tokens, self.size = H * W // (p * q), C * p * q
             self.sizes = {"p": p, "q": q, "h": H // p, "w": W // q}
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        tokens = (
+    def arrange(self, x: Tensor) -> Tensor:
+        return (
             rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", **self.sizes) if self.image else x[..., None]
         )
-        return tokens, x.new_zeros(len(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return rearrange(z, "b (h w) (c p q) -> b c (h p) (w q)", **self.sizes) if self.image else z[..., 0]

@@ -42,7 +42,8 @@ class Normal(BaseDensity):
         return -(z**2 + math.log(2 * math.pi)).flatten(1).sum(1) / 2
 
     def sample(self, n: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        return temperature * torch.randn(n, *self.shape, generator=generator, device=generator.device)
+        z = torch.randn(n, *self.shape, generator=generator, device=generator.device)
+        return z if temperature == 1 else temperature * z
 
 
 class Logistic(BaseDensity):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pangen.networks.bijections.elementwise import Elementwise
 from pangen.networks.bijections.images import Flatten, Through
 from pangen.networks.bijections.nets import FlatNet
-from pangen.networks.bijections.transforms import Compose, Transform
+from pangen.networks.bijections.transforms import Compose, Rearrangement, Transform
 
 
 class Coupling(Transform):
@@ -79,7 +79,7 @@ def _first(x: Tensor) -> Tensor:
     return x.movedim(-1, 0)
 
 
-class Sorted(Transform):
+class Sorted(Rearrangement):
     """Examples as vectors: the dimensions where `mask` is 0, then those where it is 1."""
 
     def __init__(self, mask: Tensor) -> None:
@@ -89,8 +89,8 @@ class Sorted(Transform):
         self.order = nn.Buffer(order)
         self.back = nn.Buffer(order.argsort())
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.flatten(1).index_select(1, self.order), x.new_zeros(len(x))
+    def arrange(self, x: Tensor) -> Tensor:
+        return x.flatten(1).index_select(1, self.order)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return z.index_select(1, self.back).view(-1, *self.shape)

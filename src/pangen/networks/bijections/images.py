@@ -10,53 +10,53 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.linalg import solve_triangular
 
-from pangen.networks.bijections.transforms import Transform
+from pangen.networks.bijections.transforms import Rearrangement, Transform
 from pangen.networks.linear import linear
 
 
-class Squeeze(Transform):
+class Squeeze(Rearrangement):
     """Each 2x2 square of pixels becomes channels: `(C, H, W)` to `(4C, H/2, W/2)`, for even H and W.
 
     The channels of a pixel stay together: the first half of the outputs are the even rows.
     """
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return rearrange(x, "b c (h i) (w j) -> b (i j c) h w", i=2, j=2), x.new_zeros(len(x))
+    def arrange(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b c (h i) (w j) -> b (i j c) h w", i=2, j=2)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return rearrange(z, "b (i j c) h w -> b c (h i) (w j)", i=2, j=2)
 
 
-class Flatten(Transform):
+class Flatten(Rearrangement):
     """Examples `(B, *shape)` as vectors."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.flatten(1), x.new_zeros(len(x))
+    def arrange(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return z.reshape(-1, *self.shape)
 
 
 class Through(Transform):
-    """A transform in other coordinates: there by `change`, which rearranges dimensions, and back."""
+    """A transform in other places: there by `change`, and back."""
 
-    def __init__(self, change: Transform, inner: Transform) -> None:
+    def __init__(self, change: Rearrangement, inner: Transform) -> None:
         super().__init__()
         self.change, self.inner = change, inner
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, log_det = self.inner(self.change(x)[0], context)
+        z, log_det = self.inner(self.change.arrange(x), context)
         return self.change.inverse(z), log_det
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.change.inverse(self.inner.inverse(self.change(z)[0], context))
+        return self.change.inverse(self.inner.inverse(self.change.arrange(z), context))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.change.inverse(self.inner.initialize(self.change(x)[0], context))
+        return self.change.inverse(self.inner.initialize(self.change.arrange(x), context))
 
 
 class OnHalf(Transform):

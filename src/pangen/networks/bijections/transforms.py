@@ -31,6 +31,17 @@ class Transform(nn.Module, ABC):
         return self(x, context)[0]
 
 
+class Rearrangement(Transform):
+    """Numbers keep their values and change their places."""
+
+    @abstractmethod
+    def arrange(self, x: Tensor) -> Tensor:
+        """z, of any shape."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.arrange(x), x.new_zeros(len(x))
+
+
 class Compose(Transform):
     """Transforms one after the other."""
 
