@@ -22,7 +22,6 @@ from pangen.families.diffusion.ddpm import DDPM
 from pangen.families.diffusion.flow_matching import FlowMatching
 from pangen.recipes import Training
 from pangen.space import Batch, Space
-from pangen.threads import useful_threads
 from peers.pair import BOTH, FULL, OURS, TEXTBOOK, Pair, Side, on_the_index, parameters, trained
 from peers.unet import Textbook
 
@@ -180,11 +179,9 @@ def their_plane() -> Side:
 
 
 def our_points() -> Side:
-    model, x = plane()
-    useful = useful_threads(model.train(), Batch(x))  # as its training's
-    model.eval().requires_grad_(False).chunk = POINTS
-    draw = partial(model.sample, POINTS, sampler="euler", steps=2 * STEPS)
-    return Side(draw, parameters(model), threads=useful)
+    model = plane()[0].eval().requires_grad_(False)
+    model.chunk = POINTS
+    return Side(lambda: model.sample(POINTS, sampler="euler", steps=2 * STEPS), parameters(model))
 
 
 def their_points() -> Side:

@@ -19,7 +19,7 @@ from pangen.model import last
 from pangen.recipes import Training
 from pangen.samplers.langevin import Langevin
 from pangen.space import Batch, Space
-from pangen.threads import threads_for, useful_threads
+from pangen.threads import useful_threads
 from pangen.training.loop import State, train_step
 from peers.pair import FULL, OURS, Pair, Side, on_the_index, parameters
 
@@ -110,7 +110,7 @@ def our_chains() -> Side:
         states = Langevin(STEP, STEPS)(model, start, generator=torch.Generator().manual_seed(0))
         return last(state.x for state in states)
 
-    return Side(run, parameters(model), threads=threads_for(lambda: model.energy(start)))
+    return Side(run, parameters(model))
 
 
 def their_chains() -> Side:

@@ -51,8 +51,6 @@ def examples(columns: int) -> Tensor:
 
 def side(make: Callable[[str, int], nn.Module], name: str, columns: int, work: str) -> Side:
     model, x = make(name, columns), examples(columns)
-    # a run of ours is trained, judged and drawn from on as many
-    useful = threads_for(lambda: model.log_prob(x)) if make is Ours else None
     if work == "training":
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
 
@@ -63,11 +61,12 @@ def side(make: Callable[[str, int], nn.Module], name: str, columns: int, work: s
             optimizer.step()
             return loss.detach()
 
-        return Side(step, parameters(model), threads=useful)
+        # as `pangen fit` has it
+        return Side(step, parameters(model), threads=threads_for(step) if make is Ours else None)
     model.requires_grad_(False)
     if work == "log_prob":
-        return Side(torch.no_grad()(lambda: model.log_prob(x)), parameters(model), threads=useful)
-    return Side(torch.no_grad()(lambda: model.sample(SAMPLES)), parameters(model), threads=useful)
+        return Side(torch.no_grad()(lambda: model.log_prob(x)), parameters(model))
+    return Side(torch.no_grad()(lambda: model.sample(SAMPLES)), parameters(model))
 
 
 class Ours(nn.Module):

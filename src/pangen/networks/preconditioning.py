@@ -20,12 +20,12 @@ Unit = Callable[[Tensor], Tensor]
 
 
 class Prediction(NamedTuple):
-    """What a network says of x = x0 + sigma e, for data of variance 1."""
+    """What a network is to say of x = x0 + sigma e, for data of variance 1, and what follows from it."""
 
     target: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """Of x0, e and sigma: what it is to say."""
+    """Of x0, e and sigma."""
     coefficients: Coefficients
-    """By which x0 follows."""
+    """By which x0 is estimated: c_skip x + c_out target."""
 
 
 X0 = Prediction(lambda x0, e, sigma: x0, lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)))
@@ -34,16 +34,13 @@ EPS = Prediction(lambda x0, e, sigma: e, lambda sigma: (torch.ones_like(sigma), 
 """The noise: x0 = x - sigma e (Ho et al. 2020)."""
 V = Prediction(
     lambda x0, e, sigma: (e - sigma * x0) * (1 + sigma.square()).rsqrt(),
-    lambda sigma: ((scale := 1 + sigma.square()).reciprocal(), -sigma * scale.rsqrt()),
+    lambda sigma: ((1 + sigma.square()).reciprocal(), -sigma * (1 + sigma.square()).rsqrt()),
 )
 """v = (e - sigma x0) / sqrt(1 + sigma^2), of variance 1 at every level (Salimans and Ho 2022).
 
 But for the sign of the output this is Karras et al. 2022, Table 1, with data of variance 1.
 """
-FLOW = Prediction(
-    lambda x0, e, sigma: e - x0,
-    lambda sigma: ((c_skip := (1 + sigma).reciprocal()), -sigma * c_skip),
-)
+FLOW = Prediction(lambda x0, e, sigma: e - x0, lambda sigma: (1 / (1 + sigma), -sigma / (1 + sigma)))
 """v = e - x0, the velocity of x_t = (1 - t) x0 + t e: x0 = x_t - t v (Lipman et al. 2023)."""
 
 
@@ -78,7 +75,7 @@ class Preconditioned(nn.Module):
         return torch.addcmul(self.mean, self.scale, x)
 
     def denoise(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
-        """The same as `forward`, all in units of the data."""
+        """The same as `estimate`, all in units of the data."""
         if sigma.stride(0) == 0:  # one number for all, as in samplers: it need be told once
             sigma = sigma[:1]
         return self.data(self.estimate(self.unit(x), sigma / self.scale, y))
