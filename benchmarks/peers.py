@@ -1,7 +1,6 @@
 """Pangen's speed beside that of its peers: both sides take turns in one process, at the same work, batch and threads.
 
-Both take `--threads`, but for our training step, which takes as many of these as `pangen fit` would: one where all products are
-small. The result says how many. Both sides have the allocator and the waiting threads that `pangen` sets.
+Both sides have the allocator and the waiting threads that `pangen` sets.
 
     pip install -c constraints.txt -e '.[peers]'; pip install diffusers nflows torchebm x-transformers flow_matching
     python benchmarks/peers.py --threads 2

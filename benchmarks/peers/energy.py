@@ -19,7 +19,6 @@ from pangen.model import last
 from pangen.recipes import Training
 from pangen.samplers.langevin import Langevin
 from pangen.space import Batch, Space
-from pangen.threads import useful_threads
 from pangen.training.loop import State, train_step
 from peers.pair import FULL, OURS, Pair, Side, on_the_index, parameters
 
@@ -54,12 +53,7 @@ def ours(precision: str) -> Side:
         for part in x.split(BATCH):
             train_step(state, [Piece(Batch(part))], settings)
 
-    return Side(
-        epoch,
-        parameters(model),
-        lambda: reconstruction(x.flatten(1), model.W, model.b, model.c),
-        threads=useful_threads(model, Batch(x[:BATCH])),
-    )
+    return Side(epoch, parameters(model), lambda: reconstruction(x.flatten(1), model.W, model.b, model.c))
 
 
 def theirs() -> Side:

@@ -25,7 +25,6 @@ from pangen.networks.bijections import (
 )
 from pangen.networks.splines import Spline
 from pangen.space import Space
-from pangen.threads import threads_for
 from peers.pair import FULL, Pair, Side, on_the_index, parameters
 
 WIDTH, DEPTH, BINS, BATCH, SAMPLES = 64, 3, 8, 256, 1000
@@ -61,8 +60,7 @@ def side(make: Callable[[str, int], nn.Module], name: str, columns: int, work: s
             optimizer.step()
             return loss.detach()
 
-        # as `pangen fit` has it
-        return Side(step, parameters(model), threads=threads_for(step) if make is Ours else None)
+        return Side(step, parameters(model))
     model.requires_grad_(False)
     if work == "log_prob":
         return Side(torch.no_grad()(lambda: model.log_prob(x)), parameters(model))

@@ -14,7 +14,6 @@ from pangen.data.batches import Piece
 from pangen.model import GenerativeModel
 from pangen.recipes import Training
 from pangen.space import Batch
-from pangen.threads import useful_threads
 from pangen.training.loop import State, train_step
 
 FULL, BOTH, OURS = "float32", "bfloat16 on both sides", "bfloat16 beside float32"
@@ -31,8 +30,6 @@ class Side(NamedTuple):
     """Of a training whose steps do not return it."""
     times: int = 1
     """How often all of the work holds what `work` does."""
-    threads: int | None = None
-    """That it takes of those which both sides are allowed; None: all."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,10 @@ def parameters(*nets: nn.Module) -> int:
 
 
 def trained(model: GenerativeModel, batches: list[Batch], settings: Training) -> Side:
-    """The training step of `pangen fit`, its numbers for the log among it, on as many threads."""
+    """The training step of `pangen fit`, its numbers for the log among it."""
     state = State.start(model.train(), settings)
 
     def step() -> float:
         return next(iter(train_step(state, [Piece(batches[state.step % len(batches)])], settings).values()))
 
-    moved = sum(p.numel() for own in model.players().values() for p in own)
-    return Side(step, moved, threads=useful_threads(model, batches[0]))
+    return Side(step, sum(p.numel() for own in model.players().values() for p in own))

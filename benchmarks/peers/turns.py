@@ -11,7 +11,6 @@ import torch
 from ledger import record
 from timing import around_the_median
 
-from pangen.threads import threads
 from peers.pair import Pair, Side
 
 
@@ -30,11 +29,10 @@ class Turn:
 
     def __init__(self, side: Side, seconds: float, clock: Callable[[], float]) -> None:
         took, self.found = [], []
-        with threads(side.threads):
-            while sum(took) < seconds:
-                began = clock()
-                self.found.append(side.work())
-                took.append(clock() - began)
+        while sum(took) < seconds:
+            began = clock()
+            self.found.append(side.work())
+            took.append(clock() - began)
         self.seconds = side.times * statistics.median(took)
         self.loss = side.loss() if side.loss else None
 
@@ -68,7 +66,7 @@ def compare(pair: Pair, count: int, seconds: float, timer: str, device: str = "c
         "peers", ratios, model=pair.model, work=pair.work, peer=str(pair.peer), precision=pair.precision, **pair.facts,
         median=round(statistics.median(ratios), 3), median_low=round(low, 3), median_high=round(high, 3),
         ours_ms=round(1e3 * ours, 4), theirs_ms=round(1e3 * theirs, 4), clock=timer, device=device,
-        our_threads=sides[0].threads or torch.get_num_threads(), parameters=sides[0].parameters, their_parameters=sides[1].parameters,
+        parameters=sides[0].parameters, their_parameters=sides[1].parameters,
         metric="their time over ours, one value a pair", seconds=time.perf_counter() - began,
     )  # fmt: skip
     print(f"  median {statistics.median(ratios):.2f} [{low:.2f}, {high:.2f}]", flush=True)

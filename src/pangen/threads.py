@@ -7,7 +7,7 @@ longer to wake than a small layer takes to compute.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +43,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def useful_threads(model: GenerativeModel, batch: Batch) -> int:
-    """How many of those that are allowed a training on such batches takes."""
-    import torch
-
-    from pangen.space import Progress
-
-    if model.device.type != "cpu":
-        return torch.get_num_threads()
-    return threads_for(lambda: next(model.steps(batch, Progress(0, 1))))
-
-
-def threads_for(work: Callable[[], object]) -> int:
-    """All that are allowed where `work` multiplies large matrices, else one.
+    """All that are allowed where the loss of a batch multiplies large matrices, else one.
 
     Threads are woken for each product: what counts is the size of the one that a typical operation is part of.
     Counted, not timed: the number is the same each time, and so are the last digits of a sum.
@@ -62,6 +51,8 @@ def threads_for(work: Callable[[], object]) -> int:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
+
+    from pangen.space import Progress
 
     products: list[float] = []
 
@@ -75,9 +66,9 @@ def threads_for(work: Callable[[], object]) -> int:
             return out
 
     allowed = torch.get_num_threads()
-    if allowed == 1:
-        return 1
+    if allowed == 1 or model.device.type != "cpu":
+        return allowed
     with Counter():
-        work()
+        next(model.steps(batch, Progress(0, 1)))
     typical = sum(f * f for f in products) / max(sum(products), 1)
     return allowed if typical >= WORTHWHILE else 1
