@@ -110,7 +110,7 @@ CASES = {
     ),
     "vae": (lambda: VAE(PLANE, width=16, latent=2), torch.randn(8, 2), {"encoder", "decoder"}),
     "nsf": (lambda: NSF(PLANE, width=16, blocks=1, depth=1), torch.randn(8, 2), {"flow.transform"}),
-    "ddpm": (lambda: DDPM(PLANE, width=16), torch.randn(8, 2), {"net"}),
+    "ddpm": (lambda: DDPM(PLANE, width=16), torch.randn(8, 2), {"net.net"}),
 }  # fmt: skip
 
 
